@@ -1,0 +1,182 @@
+"""Every metric of Headwater, declared once.
+
+Owns the registry, the names, the labels and the buckets. Promises that a label
+only ever takes values from a bounded set: `topic` is a topic's name without
+the configured prefix, `partition` one of its partitions, and `stage`,
+`outcome`, `reason`, `shard_kind`, `part` and `queue` are words from the code,
+never text from a record. When something is observed is its owner's decision.
+"""
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+# A registry of our own: libraries that register on the default one (Faust's
+# sensors among them) cannot add series to a scrape unasked.
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+# Closed vocabularies. Their series exist from the first scrape on, so that
+# `rate()` sees the step from zero and an empty panel means "never happened".
+FRESHNESS_STAGES: Final = ("broker", "intake", "apply", "total")
+REQUEST_STAGES: Final = ("features", "retrieve", "rank", "total")
+SHARD_KINDS: Final = ("base", "delta", "tail")
+
+# The promise is a p99 of 50 ms, so the buckets are densest around it; a poll
+# and a publication take 1-10 ms, and the coarse upper end is for catch-up,
+# where records waited in Kafka for minutes.
+FRESHNESS_BUCKETS_S: Final = (
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.010, 0.015, 0.020, 0.030, 0.040, 0.050, 0.060,
+    0.075, 0.100, 0.150, 0.250, 0.500, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+)  # fmt: skip
+
+# A light retrieval takes 0.25 ms and a ranking of 1,000 candidates tens of
+# milliseconds; neighbouring bounds differ by a factor of 2 at most, so that an
+# interpolated quantile is never off by more than that.
+REQUEST_BUCKETS_S: Final = (
+    0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.010, 0.015, 0.020, 0.030,
+    0.050, 0.075, 0.100, 0.150, 0.250, 0.500, 1.0, 2.0,
+)  # fmt: skip
+
+# Below a millisecond lag is scheduling noise; a second of it costs a heartbeat.
+LOOP_LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.010, 0.025, 0.050, 0.100, 0.250, 1.0, 5.0)
+
+SNAPSHOT_BUCKETS_S: Final = (0.010, 0.030, 0.100, 0.300, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+# The bucket at 0 counts requests that no ad was eligible for.
+CANDIDATE_BUCKETS: Final = (0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+
+# Records: what came in, and what became of it.
+RECORDS_APPLIED: Final = Counter(
+    "headwater_records_applied",
+    "Records whose effect is visible.",
+    ("topic",),
+    registry=REGISTRY,
+)
+RECORDS_REJECTED: Final = Counter(
+    "headwater_records_rejected",
+    "Records sent to the dead-letter topic, by why.",
+    ("topic", "reason"),
+    registry=REGISTRY,
+)
+RECORDS_SKIPPED: Final = Counter(
+    "headwater_records_skipped",
+    "Valid records without effect (an old version, a known event), by why.",
+    ("topic", "reason"),
+    registry=REGISTRY,
+)
+UNKNOWN_KEYS: Final = Counter(
+    "headwater_unknown_keys",
+    "Keys in records that this version does not know and ignored.",
+    ("topic",),
+    registry=REGISTRY,
+)
+OLDEST_UNAPPLIED: Final = Gauge(
+    "headwater_oldest_unapplied_seconds",
+    "Age of the oldest record that is not applied yet; 0 when nothing is pending.",
+    ("topic",),
+    registry=REGISTRY,
+)
+OFFSET_LAG: Final = Gauge(
+    "headwater_offset_lag",
+    "Offsets between the partition's end and what is applied.",
+    ("topic", "partition"),
+    registry=REGISTRY,
+)
+AD_FRESHNESS: Final = Histogram(
+    "headwater_ad_freshness_seconds",
+    "From an ad's record time to the first moment a query can return it (stage total), "
+    "and its parts: until fetched (broker), until decoded (intake), until published (apply).",
+    ("stage",),
+    buckets=FRESHNESS_BUCKETS_S,
+    registry=REGISTRY,
+)
+
+# The index and the histories.
+INDEX_ADS: Final = Gauge(
+    "headwater_index_ads",
+    "Ads that a query can see, by the kind of shard that holds them.",
+    ("shard_kind",),
+    registry=REGISTRY,
+)
+INDEX_BYTES: Final = Gauge(
+    "headwater_index_bytes", "Memory of the index, by part.", ("part",), registry=REGISTRY
+)
+INDEX_EPOCH: Final = Gauge(
+    "headwater_index_epoch", "Epoch of the view that queries get now.", registry=REGISTRY
+)
+SEALS: Final = Counter(
+    "headwater_index_seals", "Tails closed into a delta shard.", registry=REGISTRY
+)
+COMPACTIONS: Final = Counter(
+    "headwater_index_compactions", "Delta shards folded into a new base.", registry=REGISTRY
+)
+SNAPSHOT_SECONDS: Final = Histogram(
+    "headwater_snapshot_seconds",
+    "Time to write one snapshot of the index.",
+    buckets=SNAPSHOT_BUCKETS_S,
+    registry=REGISTRY,
+)
+SNAPSHOT_TIME: Final = Gauge(
+    "headwater_snapshot_timestamp_seconds",
+    "When the last snapshot was written, as Unix time; 0 before the first.",
+    registry=REGISTRY,
+)
+HISTORY_USERS: Final = Gauge(
+    "headwater_history_users", "Users with a stored history.", registry=REGISTRY
+)
+
+# Requests.
+REQUEST_SECONDS: Final = Histogram(
+    "headwater_request_seconds",
+    "Time of a scoring request, by stage; total runs from receipt to the finished answer.",
+    ("stage",),
+    buckets=REQUEST_BUCKETS_S,
+    registry=REGISTRY,
+)
+REQUESTS: Final = Counter(
+    "headwater_requests",
+    "Scoring requests by outcome: ok, or the code of the error that answered them.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+CANDIDATES: Final = Histogram(
+    "headwater_request_candidates",
+    "Candidates that retrieval handed to the ranker, per request.",
+    buckets=CANDIDATE_BUCKETS,
+    registry=REGISTRY,
+)
+
+# The process.
+QUEUE_DEPTH: Final = Gauge(
+    "headwater_queue_depth", "Items waiting between two threads.", ("queue",), registry=REGISTRY
+)
+EVENT_LOOP_LAG: Final = Histogram(
+    "headwater_event_loop_lag_seconds",
+    "How much later than asked the event loop woke up.",
+    buckets=LOOP_LAG_BUCKETS_S,
+    registry=REGISTRY,
+)
+READY: Final = Gauge(
+    "headwater_ready", "1 when the worker takes requests, else 0.", registry=REGISTRY
+)
+BUILD_INFO: Final = Info("headwater_build", "What this worker runs on.", registry=REGISTRY)
+
+for _stage in FRESHNESS_STAGES:
+    AD_FRESHNESS.labels(_stage)
+for _stage in REQUEST_STAGES:
+    REQUEST_SECONDS.labels(_stage)
+for _shard_kind in SHARD_KINDS:
+    INDEX_ADS.labels(_shard_kind)
+REQUESTS.labels("ok")
