@@ -1,0 +1,77 @@
+"""What can go wrong between Kafka and the rest, and whether trying again can help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class StreamError(Exception):
+    """Base of this package's errors."""
+
+    retriable: ClassVar[bool] = False
+    """Whether the same call can succeed later without anybody changing anything."""
+
+
+class BrokerUnavailable(StreamError):
+    """No broker answered in time."""
+
+    retriable = True
+
+
+class TopicRefused(StreamError):
+    """The cluster refused to create a topic; the message carries its reason."""
+
+
+class Reason(StrEnum):
+    """Why a record was rejected: a closed set, so that it can label a metric."""
+
+    NULL_KEY = "null_key"
+    """The record has no key, or no value where only a key could say what is meant."""
+    BAD_KEY = "bad_key"
+    """The key is not an id in canonical decimal ASCII, or not the id that the value names."""
+    NULL_VALUE = "null_value"
+    """A null value on a topic where it means nothing."""
+    UNDECODABLE = "undecodable"
+    """The value is not JSON in UTF-8; NaN and infinity are not JSON."""
+    INVALID_FIELD = "invalid_field"
+    """A field is missing, has the wrong type or is out of its range; the detail names it."""
+    TOO_MANY_FEATURES = "too_many_features"
+    """More features than `MAX_FEATURES`."""
+    FUTURE_EVENT = "future_event"
+    """The event's time is more than a day after now."""
+    BAD_VERSION = "bad_version"
+    """The header `headwater-version` of a null value is not a version in decimal ASCII."""
+
+
+class Rejected(StreamError):
+    """A record that cannot be applied: dead-letter it and go on."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class RequestRejected(Rejected):
+    """A score request that cannot be served.
+
+    It can be answered when both ids could be read, and is dead-lettered otherwise.
+    """
+
+    def __init__(
+        self, reason: Reason, detail: str, request_id: str | None, user_id: int | None
+    ) -> None:
+        super().__init__(reason, detail)
+        self.request_id = request_id
+        self.user_id = user_id
+
+    @property
+    def code(self) -> str:
+        """The `error.code` of the answer."""
+        return self.reason.value
+
+    @property
+    def message(self) -> str:
+        """The `error.message` of the answer."""
+        return self.detail

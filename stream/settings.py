@@ -1,0 +1,25 @@
+"""Where Kafka is: the one setting that every part of this package needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A cluster, and the prefix that sets this installation's topics apart on it."""
+
+    bootstrap: str
+    """`host:port` of one or more brokers, separated by commas."""
+    prefix: str = ""
+    """Goes in front of every topic's name."""
+    client_id: str = "headwater"
+    """What the brokers' logs and quotas call this client."""
+
+    def topic(self, name: str) -> str:
+        """The full name on the cluster of the topic called `name` here."""
+        return self.prefix + name
+
+    def name(self, topic: str) -> str:
+        """The inverse of `topic`: the name without this installation's prefix."""
+        return topic.removeprefix(self.prefix)
