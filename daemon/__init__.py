@@ -1,0 +1,1 @@
+"""The composition root: wiring, lifecycle, ingest, scoring, HTTP and the command line."""

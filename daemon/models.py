@@ -1,0 +1,104 @@
+"""The models that this worker serves with.
+
+Owns the choice of retriever, ranker and value model, and what their absence ("none") means: no
+retriever leaves every embedding empty and every query without HitMatch weights, no ranker leaves
+the order to retrieval. Promises that retriever and ranker read the same features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from model.checkpoints import CheckpointError
+from model.features import Encoder
+from model.ranker import Ranker
+from model.retriever import Retriever
+from model.value import ValueModel
+
+from .settings import ConfigurationError, Settings
+
+log = structlog.get_logger(__name__)
+
+NONE = "none"
+
+_Model = TypeVar("_Model", Retriever, Ranker)
+
+
+@dataclass(frozen=True)
+class Models:
+    """What scores: any of the two models may be absent."""
+
+    retriever: Retriever | None
+    ranker: Ranker | None
+    value: ValueModel
+    encoder: Encoder | None
+    names: Mapping[str, str]
+
+    @property
+    def embedding_width(self) -> int:
+        """Width D of an ad's embedding; 0 without a retriever."""
+        return self.retriever.embedding_width if self.retriever else 0
+
+    @property
+    def payload_width(self) -> int:
+        """Width P of an ad's item features; 0 without any model."""
+        return self.encoder.item_width if self.encoder else 0
+
+    def items(self, features: Sequence[Mapping[str, Iterable[str]]]) -> NDArray[np.int64]:
+        """Encode ads' features as [B, P] int64 raw ids."""
+        if self.encoder is None:
+            return np.zeros((len(features), 0), np.int64)
+        return self.encoder.items(features)
+
+    def embed(self, items: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Embed [B, P] items as [B, D] int8."""
+        if self.retriever is None:
+            return np.zeros((len(items), 0), np.int8)
+        return self.retriever.embed(items)
+
+
+def load(settings: Settings) -> Models:
+    """Load the configured checkpoints.
+
+    Raises:
+        ConfigurationError: a named checkpoint is missing, damaged, or was trained on other
+            features than the other one.
+    """
+    names = settings.models
+    try:
+        retriever = _load(Retriever, settings, names.retriever)
+        ranker = _load(Ranker, settings, names.ranker)
+    except CheckpointError as error:
+        raise ConfigurationError(f"models: {error}") from error
+    if retriever and ranker and retriever.schema.hash != ranker.schema.hash:
+        raise ConfigurationError(
+            f"models: retriever {names.retriever} and ranker {names.ranker} were trained on "
+            f"different features; train one of them again"
+        )
+    model = retriever or ranker
+    value = settings.value
+    return Models(
+        retriever=retriever,
+        ranker=ranker,
+        value=ValueModel(
+            bid_power=value.bid_power,
+            engage_power=value.engage_power,
+            consume_power=value.consume_power,
+        ),
+        encoder=Encoder(model.schema) if model else None,
+        names={"retriever": names.retriever, "ranker": names.ranker},
+    )
+
+
+def _load(kind: type[_Model], settings: Settings, name: str) -> _Model | None:
+    if name == NONE:
+        return None
+    loaded = kind.load(settings.checkpoints / name)
+    log.info("model_loaded", kind=kind.__name__.lower(), name=name)
+    return loaded

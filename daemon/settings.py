@@ -1,0 +1,231 @@
+"""Settings: one TOML file, overridden by the environment, overridden by the command line.
+
+Owns every key that an operator can set, its default and its bounds. Settings are read once, are
+frozen, and each part receives only its own section. What a key does is written beside it; the
+same text is what `docs/configuration.md` is checked against.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+Table = dict[str, Any]
+
+ENV_PREFIX = "HEADWATER_"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message says which key, its value and what is allowed."""
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, values cannot change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSection(Section):
+    """Where the records come from."""
+
+    bootstrap: str = Field(default="127.0.0.1:9092", description="host:port of one or more brokers")
+    prefix: str = Field(default="", description="prefix of every topic's name")
+    group: str = Field(
+        default="headwater", description="name of the Faust app that owns score-requests"
+    )
+
+
+class WorkerSection(Section):
+    """This process."""
+
+    id: str = Field(
+        default="worker-0", pattern=r"^[A-Za-z0-9._-]+$", description="its name and folder"
+    )
+    state_dir: Path = Field(
+        default=Path(".headwater"), description="checkpoints, snapshots, histories"
+    )
+    host: str = Field(default="127.0.0.1", description="address of the HTTP server")
+    port: int = Field(default=8080, ge=0, le=65_535, description="its port; 0 picks a free one")
+    threads: int = Field(default=1, ge=1, le=64, description="threads of torch inside one request")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+
+class ClockSection(Section):
+    """What "now" means for flights, recency and decay."""
+
+    mode: Literal["wall", "replay"] = Field(
+        default="wall", description="the system's clock, or the greatest time on the _clock records"
+    )
+
+
+class IndexSection(Section):
+    """The inverted lists."""
+
+    seal_ads: int = Field(
+        default=4_096, ge=1, description="ads in the tail that make it a delta shard"
+    )
+    compact_deltas: int = Field(default=8, ge=1, description="delta shards that start a compaction")
+    query_bits: Literal[6] = Field(
+        default=6, description="bits of one query weight, the sign apart"
+    )
+
+
+class HistorySection(Section):
+    """The users' histories."""
+
+    events: int = Field(
+        default=1_024, ge=1, le=16_384, description="newest events kept of one user"
+    )
+    encoded_users: int = Field(
+        default=4_096, ge=1, description="histories kept ready for the models"
+    )
+
+
+class ModelsSection(Section):
+    """Checkpoints by name, under state_dir/checkpoints; "none" turns a model off."""
+
+    retriever: str = "none"
+    ranker: str = "none"
+
+
+class ValueSection(Section):
+    """The final order: bid^bid_power x p(engage)^engage_power x p(consume)^consume_power."""
+
+    bid_power: float = Field(default=1.0, ge=0)
+    engage_power: float = Field(default=1.0, ge=0)
+    consume_power: float = Field(default=0.0, ge=0)
+
+
+class ScoringSection(Section):
+    """One request's way through retrieval and ranking."""
+
+    candidates: int = Field(
+        default=300, ge=1, le=10_000, description="ads that retrieval hands to the ranker"
+    )
+    max_k: int = Field(default=1_000, ge=1, le=10_000, description="largest k of a request")
+    max_queue: int = Field(
+        default=256, ge=1, description="requests that may wait; the next one is refused"
+    )
+
+
+class IntakeSection(Section):
+    """Reading Kafka."""
+
+    batch_records: int = Field(
+        default=2_000, ge=1, description="records handed to the intake thread at once"
+    )
+    poll_ms: int = Field(
+        default=50, ge=1, description="longest wait for the first record of a batch"
+    )
+
+
+class SnapshotSection(Section):
+    """Durability of the index."""
+
+    interval_s: float = Field(
+        default=60.0, gt=0, description="seconds between snapshots while ads change"
+    )
+    keep: int = Field(default=3, ge=1, description="snapshots kept for fallback")
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    kafka: KafkaSection = KafkaSection()
+    worker: WorkerSection = WorkerSection()
+    clock: ClockSection = ClockSection()
+    index: IndexSection = IndexSection()
+    history: HistorySection = HistorySection()
+    models: ModelsSection = ModelsSection()
+    value: ValueSection = ValueSection()
+    scoring: ScoringSection = ScoringSection()
+    intake: IntakeSection = IntakeSection()
+    snapshot: SnapshotSection = SnapshotSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has merged: its order is the documented one."""
+        return (init_settings,)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the models' checkpoints."""
+        return self.worker.state_dir / "checkpoints"
+
+    @property
+    def worker_folder(self) -> Path:
+        """Folder of this worker's snapshots and histories."""
+        return self.worker.state_dir / self.worker.id
+
+
+def load(path: Path | None = None, overrides: Table | None = None) -> Settings:
+    """Read the file, then the environment, then `overrides` ({section: {key: value}}).
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a key or value is not allowed.
+    """
+    merged: Table = {}
+    for layer in (_read(path), EnvSettingsSource(Settings)(), overrides or {}):
+        for section, values in layer.items():
+            known = merged.get(section)
+            if isinstance(known, dict) and isinstance(values, dict):
+                values = {**known, **values}
+            merged[section] = values
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, path)) from None
+
+
+def _read(path: Path | None) -> Table:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; give an existing TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not a TOML file: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    """One line per wrong key: where, which key, which value, what is allowed."""
+    where = f"{path}, environment or command line" if path else "environment or command line"
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            names = _keys(Settings if len(problem["loc"]) == 1 else _section(problem["loc"][0]))
+            lines.append(f"{where}: unknown key {key}; allowed: {', '.join(sorted(names))}")
+        else:
+            lines.append(f"{where}: {key} = {problem['input']!r}: {problem['msg']}")
+    return "\n".join(lines)
+
+
+def _section(name: int | str) -> Any:
+    return Settings.model_fields[str(name)].annotation
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
