@@ -1,0 +1,103 @@
+"""Training tables: the Arrow tables that both models learn from.
+
+Owns their columns. Promises that a checked set of tables has every column a schema asks for, in
+the right type. Where rows come from is the data set reader's affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .schema import Schema
+
+_EVENTS = {
+    "user_id": pa.int64(),
+    "time_ms": pa.int64(),
+    "action": pa.string(),
+    "value": pa.float64(),
+}
+_USERS = {"user_id": pa.int64()}
+_ADS = {"ad_id": pa.int64(), "week": pa.int32(), "start_ms": pa.int64(), "end_ms": pa.int64()}
+_VISITS = {
+    "user_id": pa.int64(),
+    "time_ms": pa.int64(),
+    "visit_id": pa.int64(),
+    "ad_id": pa.int64(),
+    "engage": pa.int8(),
+    "consume": pa.int8(),
+}
+
+
+class TablesInvalid(ValueError):
+    """A training table lacks a column, or a column has another type."""
+
+
+@dataclass(frozen=True)
+class TrainingTables:
+    """One period of one population's data.
+
+    Attributes:
+        events: user_id int64, time_ms int64, action string, value float64, and string columns for
+            item and context fields that events carry. Null = missing.
+        users: user_id int64 and the profile fields as strings. Null = unknown.
+        ads: one row per ad and week it was live: ad_id int64, week int32, start_ms and end_ms
+            int64 (live from start_ms until before end_ms), item fields as strings.
+        visits: one row per ad a user could see: user_id int64, time_ms int64 (features are as of
+            this time), visit_id int64, ad_id int64, item and context fields as strings, and the
+            labels engage and consume, int8 0 or 1.
+    """
+
+    events: pa.Table
+    users: pa.Table
+    ads: pa.Table
+    visits: pa.Table
+
+    def check(self, schema: Schema) -> None:
+        """Check columns and types against a schema.
+
+        Raises:
+            TablesInvalid: names the table and the column.
+        """
+        texts = dict.fromkeys(schema.item_fields, pa.string())
+        identity = {schema.item_fields[0]: pa.string()}
+        # Events need not carry every item field (a purchase has no mailer slot), but without the
+        # item itself they teach nothing.
+        for name, columns in (
+            ("events", _EVENTS | identity),
+            ("users", _USERS | dict.fromkeys(schema.profile_fields, pa.string())),
+            ("ads", _ADS | texts),
+            ("visits", _VISITS | texts),
+        ):
+            table: pa.Table = getattr(self, name)
+            for column, type_ in columns.items():
+                if column not in table.column_names:
+                    raise TablesInvalid(f"{name}: column {column!r} is missing")
+                found = table.schema.field(column).type
+                if not _agrees(found, type_):
+                    raise TablesInvalid(f"{name}.{column} is {found}, expected {type_}")
+
+    def before(self, time_ms: int) -> TrainingTables:
+        """What was known before a time: earlier events and visits, ads that had gone live."""
+        return replace(
+            self,
+            events=self.events.filter(pc.less(self.events["time_ms"], time_ms)),
+            ads=self.ads.filter(pc.less(self.ads["start_ms"], time_ms)),
+            visits=self.visits.filter(pc.less(self.visits["time_ms"], time_ms)),
+        )
+
+    def window(self) -> dict[str, int]:
+        """First and last event time, for a checkpoint's manifest."""
+        if not self.events.num_rows:
+            return {}
+        times = pc.min_max(self.events["time_ms"])
+        return {"first_ms": times["min"].as_py(), "last_ms": times["max"].as_py()}
+
+
+def _agrees(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_string(expected):
+        value = found.value_type if pa.types.is_dictionary(found) else found
+        return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+    return bool(found == expected)
