@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import features
@@ -41,6 +41,7 @@ def test_raw_ids_are_the_same_in_another_process() -> None:
     assert int(told.stdout) == Encoder(Schema(("product",))).raw_id("product=42")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | st.text(max_size=5), st.none() | st.text(max_size=5))))
 def test_table_and_records_encode_alike(rows: list[tuple[str | None, str | None]]) -> None:
     table = pa.table(
