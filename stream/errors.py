@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# A detail may quote the record, and must fit beside it in a dead letter.
+MAX_DETAIL: Final = 500
 
 
 class StreamError(Exception):
@@ -27,7 +30,7 @@ class Reason(StrEnum):
     """Why a record was rejected: a closed set, so that it can label a metric."""
 
     NULL_KEY = "null_key"
-    """The record has no key, or no value where only a key could say what is meant."""
+    """The record has no key."""
     BAD_KEY = "bad_key"
     """The key is not an id in canonical decimal ASCII, or not the id that the value names."""
     NULL_VALUE = "null_value"
@@ -48,6 +51,7 @@ class Rejected(StreamError):
     """A record that cannot be applied: dead-letter it and go on."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = detail[:MAX_DETAIL]
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

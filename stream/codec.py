@@ -1,0 +1,413 @@
+"""Bytes to records and back.
+
+Owns JSON, the decimal ids inside it, and the message keys. Promises that every sequence of bytes
+becomes a record or a `Rejected` whose reason is one of a closed set, that nothing half-read gets
+through, and that unknown keys are ignored but counted. What happens to a rejected record is
+`stream.deadletters`' matter.
+
+Decoders take `unknown_keys`, a counter by topic name (without prefix) to which they add. Records
+without unknown keys pay nothing for it: they are decoded by a schema that forbids such keys, and
+only a record that fails it is read a second time, without them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any, Final, NoReturn, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
+
+from .errors import Reason, Rejected, RequestRejected
+from .records import (
+    MAX_FEATURES,
+    MAX_ID,
+    NEXT_VERSION,
+    Ad,
+    AdChange,
+    ClockTick,
+    ControlChange,
+    Delivery,
+    EventRecord,
+    Fraction,
+    Impression,
+    NonEmpty,
+    Rule,
+    ScoreRequest,
+    ScoreResponse,
+    TimeMs,
+    UserEvent,
+    Values,
+    Version,
+)
+from .topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
+
+VERSION_HEADER: Final = "headwater-version"
+CLOCK_KEY: Final = b"_clock"
+# Producers' clocks differ, days do not: later than this is a wrong unit or a wrong clock.
+MAX_AHEAD_MS: Final = 86_400_000
+
+_MAX_ID_DIGITS: Final = len(str(MAX_ID))
+# A feature takes at least `"",` in JSON, so a shorter value cannot hold too many and need not be
+# counted.
+_COUNTED_FROM_BYTES: Final = 3 * MAX_FEATURES
+
+_Record = TypeVar("_Record", bound=Struct)
+
+
+class Message(Protocol):
+    """What the decoders need of a Kafka record; aiokafka's `ConsumerRecord` has it all."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class _AdJson(Struct, forbid_unknown_fields=True, gc=False):
+    version: Version
+    advertiser: str = ""
+    campaign: str = ""
+    features: dict[str, Values | dict[str, Fraction]] = {}
+    targeting: dict[str, Rule] = {}
+
+
+class _EventJson(Struct, forbid_unknown_fields=True, gc=False):
+    event_id: NonEmpty
+    action: str
+    time_ms: TimeMs
+    ad_id: str | None = None
+    value: float = 0.0
+    features: dict[str, Values] = {}
+
+
+_AD: Final = Decoder(_AdJson)
+_DELIVERY: Final = Decoder(Delivery)
+_TICK: Final = Decoder(ClockTick)
+_EVENT: Final = Decoder(_EventJson)
+_ANY: Final = Decoder(Any)
+_ENCODER: Final = Encoder()
+
+_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
+    record: frozenset(record.__struct_fields__)
+    for record in (_AdJson, Delivery, ClockTick, _EventJson, ScoreRequest, Rule)
+}
+
+
+def parse_id(text: str) -> int:
+    """The id written in `text`: 0 to 2^63 - 1 in decimal ASCII, no sign, no leading zero.
+
+    There is one spelling per id because the broker partitions and compacts by the key's bytes.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text.isdigit() and text.isascii() and len(text) <= _MAX_ID_DIGITS:
+        number = int(text)
+        if number <= MAX_ID and (text[0] != "0" or text == "0"):
+            return number
+    raise ValueError(f"{_short(text)} is not an id: 0 to 2^63 - 1, decimal, no leading zero")
+
+
+def encode_id(number: int) -> bytes:
+    """The message key of an ad or a user."""
+    return b"%d" % number
+
+
+def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdChange:
+    """Read a record of `ads`; a null value is a delete."""
+    ad_id = _key_id(message.key)
+    value = message.value
+    if value is None:
+        return AdChange(ad_id, _header_version(message.headers), None)
+    body = _decode(_AD, value, ADS, unknown_keys)
+    _check_names(body.features)
+    _check_names(body.targeting)
+    if len(value) > _COUNTED_FROM_BYTES:
+        _check_count(body.features.values())
+    features = {
+        field: dict.fromkeys(values, 1.0)
+        if isinstance(values, tuple)
+        else {value: weight for value, weight in values.items() if weight > 0.0}
+        for field, values in body.features.items()
+    }
+    ad = Ad(body.version, body.advertiser, body.campaign, features, body.targeting)
+    return AdChange(ad_id, body.version, ad)
+
+
+def decode_control(
+    message: Message, unknown_keys: Counter[str] | None = None
+) -> ControlChange | ClockTick:
+    """Read a record of `ads-control`; a null value asks for the defaults."""
+    key, value = message.key, message.value
+    if key == CLOCK_KEY:
+        if value is None:
+            raise Rejected(Reason.NULL_VALUE, "a clock record needs a time")
+        return _decode(_TICK, value, ADS_CONTROL, unknown_keys)
+    ad_id = _key_id(key)
+    if value is None:
+        return ControlChange(ad_id, _header_version(message.headers), None)
+    delivery = _decode(_DELIVERY, value, ADS_CONTROL, unknown_keys)
+    return ControlChange(ad_id, delivery.version, delivery)
+
+
+def decode_event(
+    message: Message, now_ms: int, unknown_keys: Counter[str] | None = None
+) -> EventRecord:
+    """Read a record of `user-events`; `now_ms` is the clock that its time is held against."""
+    user_id = _key_id(message.key)
+    value = message.value
+    if value is None:
+        raise Rejected(Reason.NULL_VALUE, "an event cannot be deleted")
+    body = _decode(_EVENT, value, USER_EVENTS, unknown_keys)
+    if body.time_ms > now_ms + MAX_AHEAD_MS:
+        raise Rejected(
+            Reason.FUTURE_EVENT,
+            f"time_ms {body.time_ms} is {body.time_ms - now_ms} ms after now ({now_ms})",
+        )
+    _check_names(body.features)
+    if len(value) > _COUNTED_FROM_BYTES:
+        _check_count(body.features.values())
+    ad_id = None if body.ad_id is None else _field_id(body.ad_id, "ad_id")
+    return EventRecord(
+        user_id,
+        UserEvent(body.event_id, ad_id, body.action, body.time_ms, body.value, body.features),
+    )
+
+
+def decode_request(
+    key: bytes | None, value: bytes | None, unknown_keys: Counter[str] | None = None
+) -> ScoreRequest:
+    """Read a record of `score-requests`.
+
+    Raises:
+        RequestRejected: with both ids when they can be read, so that it can be answered.
+    """
+    body, request_id, user_id = _open_request(value)
+    if key is None:
+        raise RequestRejected(Reason.NULL_KEY, "the key must be the user id", request_id, user_id)
+    # The key decides which worker owns the user, so a request under another key would be answered
+    # by a worker that does not hold the user's history.
+    if user_id is not None and key != encode_id(user_id):
+        detail = f"the key {_short(key)} is not the user id {user_id}"
+        raise RequestRejected(Reason.BAD_KEY, detail, request_id, user_id)
+    return _close_request(body, request_id, user_id, unknown_keys)
+
+
+def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) -> ScoreRequest:
+    """Read a request that came without a message key, as over HTTP.
+
+    Raises:
+        RequestRejected: as `decode_request`.
+    """
+    return _close_request(*_open_request(value), unknown_keys)
+
+
+def decode_response(value: bytes) -> ScoreResponse:
+    """Read a record of `score-responses`; keys that this version does not know are ignored."""
+    body = _decode_any(value)
+    try:
+        body["user_id"] = _field_id(body["user_id"], "user_id")
+        for ad in body["ads"]:
+            ad["ad_id"] = _field_id(ad["ad_id"], "ad_id")
+        return msgspec.convert(body, ScoreResponse, str_keys=True)
+    except msgspec.ValidationError as error:
+        _reject(error)
+    except (TypeError, KeyError) as error:
+        raise Rejected(Reason.INVALID_FIELD, f"not a response: {error!r}") from None
+
+
+def encode_ad(ad: Ad) -> bytes:
+    """The value on `ads`."""
+    return _ENCODER.encode(ad)
+
+
+def encode_delivery(delivery: Delivery) -> bytes:
+    """The value on `ads-control`."""
+    return _ENCODER.encode(delivery)
+
+
+def encode_tick(tick: ClockTick) -> bytes:
+    """The value on `ads-control` under `CLOCK_KEY`."""
+    return _ENCODER.encode(tick)
+
+
+def encode_event(event: UserEvent) -> bytes:
+    """The value on `user-events`."""
+    ad_id = None if event.ad_id is None else str(event.ad_id)
+    return _ENCODER.encode(
+        _EventJson(event.event_id, event.action, event.time_ms, ad_id, event.value, event.features)
+    )
+
+
+def encode_request(request: ScoreRequest) -> bytes:
+    """The value on `score-requests`, and the body of `POST /v1/score`."""
+    return _encode_with_ids(request)
+
+
+def encode_response(response: ScoreResponse) -> bytes:
+    """The value on `score-responses`, and the answer of `POST /v1/score`."""
+    return _encode_with_ids(response)
+
+
+def encode_impression(impression: Impression) -> bytes:
+    """The value on `impressions`."""
+    return _encode_with_ids(impression)
+
+
+def _decode(
+    decoder: Decoder[_Record], value: bytes, topic: str, unknown_keys: Counter[str] | None
+) -> _Record:
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        body = _decode_any(value)
+        unknown = _drop_unknown(body, decoder.type)
+        if not unknown:
+            _reject(error)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Reason.UNDECODABLE, str(error)) from None
+    record = _convert(body, decoder.type)
+    if unknown_keys is not None:
+        unknown_keys[topic] += unknown
+    return record
+
+
+def _decode_any(value: bytes) -> Any:
+    try:
+        return _ANY.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Reason.UNDECODABLE, str(error)) from None
+
+
+def _convert(body: Any, record: type[_Record]) -> _Record:
+    try:
+        return msgspec.convert(body, record, str_keys=True)
+    except msgspec.ValidationError as error:
+        _reject(error)
+
+
+def _drop_unknown(body: Any, record: type[Struct]) -> int:
+    """Remove from `body`, in place, the keys that `record` does not have; says how many."""
+    if not isinstance(body, dict):
+        return 0
+    unknown = body.keys() - _KEYS[record]
+    for key in unknown:
+        del body[key]
+    count = len(unknown)
+    for field in ("targeting", "filters"):
+        rules = body.get(field)
+        if isinstance(rules, dict):
+            count += sum(_drop_unknown(rule, Rule) for rule in rules.values())
+    return count
+
+
+def _open_request(value: bytes | None) -> tuple[Any, str | None, int | None]:
+    """The request's JSON and whatever ids can be read from it."""
+    if value is None:
+        raise RequestRejected(Reason.NULL_VALUE, "a request cannot be deleted", None, None)
+    try:
+        body = _decode_any(value)
+    except Rejected as error:
+        raise RequestRejected(error.reason, error.detail, None, None) from None
+    if not isinstance(body, dict):
+        raise RequestRejected(Reason.INVALID_FIELD, "a request is a JSON object", None, None)
+    request_id, user_id = body.get("request_id"), body.get("user_id")
+    if not isinstance(request_id, str) or not request_id:
+        request_id = None
+    try:
+        user_id = parse_id(user_id) if isinstance(user_id, str) else None
+    except ValueError:
+        user_id = None
+    return body, request_id, user_id
+
+
+def _close_request(
+    body: Any, request_id: str | None, user_id: int | None, unknown_keys: Counter[str] | None
+) -> ScoreRequest:
+    """The request, once its ids are known to belong where it was found."""
+    try:
+        body["user_id"] = _field_id(body.get("user_id"), "user_id")
+        unknown = _drop_unknown(body, ScoreRequest)
+        request = _convert(body, ScoreRequest)
+        for names in (request.user, request.context, request.filters):
+            _check_names(names)
+        _check_count((*request.user.values(), *request.context.values()))
+    except Rejected as error:
+        raise RequestRejected(error.reason, error.detail, request_id, user_id) from None
+    if unknown_keys is not None and unknown:
+        unknown_keys[SCORE_REQUESTS] += unknown
+    return request
+
+
+def _encode_with_ids(record: ScoreRequest | ScoreResponse | Impression) -> bytes:
+    body = msgspec.to_builtins(record, str_keys=True)
+    body["user_id"] = str(body["user_id"])
+    for ad in body.get("ads", ()):
+        ad["ad_id"] = str(ad["ad_id"])
+    return _ENCODER.encode(body)
+
+
+def _key_id(key: bytes | None) -> int:
+    if key is None:
+        raise Rejected(Reason.NULL_KEY, "the key must be an id")
+    try:
+        # Latin-1 gives every byte a character, so that parse_id alone decides.
+        return parse_id(key.decode("latin-1"))
+    except ValueError as error:
+        raise Rejected(Reason.BAD_KEY, str(error)) from None
+
+
+def _field_id(value: Any, field: str) -> int:
+    if not isinstance(value, str):
+        raise Rejected(Reason.INVALID_FIELD, f"{field}: an id is a decimal string")
+    try:
+        return parse_id(value)
+    except ValueError as error:
+        raise Rejected(Reason.INVALID_FIELD, f"{field}: {error}") from None
+
+
+def _header_version(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    version = NEXT_VERSION
+    for name, value in headers:
+        if name == VERSION_HEADER:
+            try:
+                version = parse_id((value or b"").decode("latin-1"))
+            except ValueError:
+                detail = f"{VERSION_HEADER}: {_short(value)} is not a version"
+                raise Rejected(Reason.BAD_VERSION, detail) from None
+    return version
+
+
+def _check_names(fields: Mapping[str, object]) -> None:
+    # A feature's key is "field=value", split at the first "=": a field that holds one would be
+    # taken for another field.
+    if "" in fields or "=" in "".join(fields):
+        raise Rejected(Reason.INVALID_FIELD, 'a field name is empty or contains "="')
+
+
+def _check_count(features: Iterable[Sized]) -> None:
+    count = sum(map(len, features))
+    if count > MAX_FEATURES:
+        raise Rejected(Reason.TOO_MANY_FEATURES, f"{count} features, at most {MAX_FEATURES}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _reject(error: msgspec.ValidationError) -> NoReturn:
+    raise Rejected(Reason.INVALID_FIELD, str(error)) from None
