@@ -1,1 +1,1 @@
-"""Readers of public data sets: each turns one into the Arrow tables that training and replay use."""
+"""Readers of public data sets: each turns one into the Arrow tables that others work from."""

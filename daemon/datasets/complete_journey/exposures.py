@@ -1,0 +1,82 @@
+"""Exposures: what a store showed in a week.
+
+Owns the derivation of "what was this visit shown" from the mailer, the data's substitute for
+logged impressions: every ad featured in that store in that week.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .fields import SLOTS
+from .wheel import Ints, placements
+
+# Keys pack several ids into one integer, which sorts much faster than rows of several columns;
+# the data's ids (stores below 2^16, products below 2^25) leave room.
+_PRODUCT_BITS, _STORE_BITS = 32, 20
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """The featured ads of every store and week, one per product; E rows.
+
+    Attributes:
+        week, store, ad_id: [E] int64, grouped by week and store, in the data's order inside a
+            group.
+    """
+
+    week: Ints
+    store: Ints
+    ad_id: Ints
+    _groups: Ints
+    _keys: Ints
+    _row_of_key: Ints
+
+    def find(self, week: Ints, store: Ints, product: Ints) -> Ints:
+        """[N] int64: the row of each product in its store and week, or -1 where not featured."""
+        keys = _keys(week, store, product)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._row_of_key[at], -1)
+
+    def beside(self, row: int) -> tuple[int, int]:
+        """The first row, and the one after the last, of the same store and week."""
+        low, high = np.searchsorted(self._groups, [self._groups[row], self._groups[row] + 1])
+        return int(low), int(high)
+
+
+@cache
+def exposures() -> Exposures:
+    """All weeks' exposures."""
+    table = placements()
+    week, store, product = (table[name].to_numpy() for name in ("week", "store_id", "product_id"))
+    # A product in two slots of one store and week was shown once: in the slot listed first.
+    keys, first = np.unique(_keys(week, store, product), return_index=True)
+    order = np.lexsort((first, keys >> _PRODUCT_BITS))
+    row_of_key = np.empty(len(keys), np.int64)
+    row_of_key[order] = np.arange(len(keys))
+    rows = first[order]
+    return Exposures(
+        week=week[rows],
+        store=store[rows],
+        ad_id=ad_ids(table)[rows],
+        _groups=keys[order] >> _PRODUCT_BITS,
+        _keys=keys,
+        _row_of_key=row_of_key,
+    )
+
+
+def ad_ids(table: pa.Table) -> Ints:
+    """[N] int64 ad ids of placements: an ad is a product in a mailer slot."""
+    slot = pc.index_in(table["mailer_location"], value_set=pa.array(list(SLOTS))).to_numpy()
+    codes = np.array(list(SLOTS.values()), np.int64)
+    ids: Ints = table["product_id"].to_numpy() * 10 + codes[slot]
+    return ids
+
+
+def _keys(week: Ints, store: Ints, product: Ints) -> Ints:
+    return (week << _STORE_BITS | store) << _PRODUCT_BITS | product
