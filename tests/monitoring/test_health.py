@@ -1,0 +1,68 @@
+"""A worker is ready only while everything holds, and says what does not."""
+
+from collections.abc import Callable
+
+import pytest
+
+from monitoring.health import Readiness
+from monitoring.metrics import REGISTRY
+
+
+def started(*conditions: str) -> Readiness:
+    readiness = Readiness(conditions)
+    readiness.mark_started()
+    return readiness
+
+
+def test_every_condition_starts_unmet() -> None:
+    readiness = started("index_caught_up", "models_warm")
+    assert not readiness.ready
+    assert list(readiness.reasons()) == ["index_caught_up", "models_warm"]
+
+
+def test_ready_needs_every_condition() -> None:
+    readiness = started("index_caught_up", "models_warm")
+    readiness.meet("index_caught_up")
+    assert not readiness.ready
+    readiness.meet("models_warm")
+    assert readiness.ready
+    assert readiness.reasons() == {}
+
+
+def test_ready_needs_the_start() -> None:
+    readiness = Readiness(())
+    assert not readiness.ready
+    assert readiness.reasons() == {"started": "warming up"}
+    readiness.mark_started()
+    assert readiness.ready
+
+
+def test_a_lost_condition_turns_readiness_off_with_its_reason() -> None:
+    readiness = started("kafka_reachable")
+    readiness.meet("kafka_reachable")
+    readiness.unmeet("kafka_reachable", "position stands still at lag 12")
+    assert not readiness.ready
+    assert readiness.reasons() == {"kafka_reachable": "position stands still at lag 12"}
+
+
+def test_a_failed_worker_is_not_ready_and_keeps_its_first_reason() -> None:
+    readiness = started()
+    readiness.mark_failed("intake thread died")
+    readiness.mark_failed("queue full")
+    assert not readiness.ready
+    assert readiness.failure == "intake thread died"
+    assert readiness.reasons() == {"alive": "intake thread died"}
+
+
+@pytest.mark.parametrize("report", [Readiness.meet, lambda r, c: r.unmeet(c, "because")])
+def test_an_undeclared_condition_is_an_error(report: Callable[[Readiness, str], None]) -> None:
+    """A misspelt name would otherwise leave the worker unready for ever."""
+    with pytest.raises(KeyError, match="index_cuaght_up"):
+        report(started("index_caught_up"), "index_cuaght_up")
+
+
+def test_the_gauge_follows_readiness() -> None:
+    readiness = started("index_caught_up")
+    assert REGISTRY.get_sample_value("headwater_ready") == 0
+    readiness.meet("index_caught_up")
+    assert REGISTRY.get_sample_value("headwater_ready") == 1
