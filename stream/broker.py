@@ -197,7 +197,7 @@ class Broker:
                 os.kill(pid, number)
             except ProcessLookupError:
                 return
-            if _wait_until(lambda: not self._runs(pid), STOP_DEADLINE_S):
+            if _wait_until(lambda: _has_ended(pid), STOP_DEADLINE_S):
                 log.info("broker_stopped", pid=pid, signal=number.name)
                 return
         raise BrokerFailed(f"Kafka (pid {pid}) does not end, even when killed")
@@ -235,6 +235,16 @@ class Broker:
     def _log_tail(self) -> str:
         lines = self._log_file.read_text(errors="replace").splitlines()[-10:]
         return "\n".join([f"the end of {self._log_file}:", *lines])
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether `pid` holds no port and no file any more; its parent may not have noticed yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    state = stat.rpartition(b")")[2].split()[0]
+    return state in (b"Z", b"X")
 
 
 def _answers(port: int) -> bool:
