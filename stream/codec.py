@@ -5,16 +5,15 @@ becomes a record or a `Rejected` whose reason is one of a closed set, that nothi
 through, and that unknown keys are ignored but counted. What happens to a rejected record is
 `stream.deadletters`' matter.
 
-Decoders take `unknown_keys`, a counter by topic name (without prefix) to which they add. Records
-without unknown keys pay nothing for it: they are decoded by a schema that forbids such keys, and
-only a record that fails it is read a second time, without them.
+Decoders take `unknown_keys`, a counter by topic name (without prefix) to which they add.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -42,6 +41,7 @@ from .records import (
     Values,
     Version,
 )
+from .strict import check_count, check_names, convert, decode, decode_any
 from .topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 VERSION_HEADER: Final = "headwater-version"
@@ -53,8 +53,6 @@ _MAX_ID_DIGITS: Final = len(str(MAX_ID))
 # A feature takes at least `"",` in JSON, so a shorter value cannot hold too many and need not be
 # counted.
 _COUNTED_FROM_BYTES: Final = 3 * MAX_FEATURES
-
-_Record = TypeVar("_Record", bound=Struct)
 
 
 class Message(Protocol):
@@ -97,13 +95,7 @@ _AD: Final = Decoder(_AdJson)
 _DELIVERY: Final = Decoder(Delivery)
 _TICK: Final = Decoder(ClockTick)
 _EVENT: Final = Decoder(_EventJson)
-_ANY: Final = Decoder(Any)
 _ENCODER: Final = Encoder()
-
-_KEYS: Final[dict[type[Struct], frozenset[str]]] = {
-    record: frozenset(record.__struct_fields__)
-    for record in (_AdJson, Delivery, ClockTick, _EventJson, ScoreRequest, Rule)
-}
 
 
 def parse_id(text: str) -> int:
@@ -127,16 +119,16 @@ def encode_id(number: int) -> bytes:
 
 
 def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdChange:
-    """Read a record of `ads`; a null value is a delete."""
+    """Read a record of `ads`; a null value is a delete. A weight of 0 is no feature."""
     ad_id = _key_id(message.key)
     value = message.value
     if value is None:
         return AdChange(ad_id, _header_version(message.headers), None)
-    body = _decode(_AD, value, ADS, unknown_keys)
-    _check_names(body.features)
-    _check_names(body.targeting)
+    body = decode(_AD, value, ADS, unknown_keys)
+    check_names(body.features)
+    check_names(body.targeting)
     if len(value) > _COUNTED_FROM_BYTES:
-        _check_count(body.features.values())
+        check_count(body.features.values())
     features = {
         field: dict.fromkeys(values, 1.0)
         if isinstance(values, tuple)
@@ -155,11 +147,11 @@ def decode_control(
     if key == CLOCK_KEY:
         if value is None:
             raise Rejected(Reason.NULL_VALUE, "a clock record needs a time")
-        return _decode(_TICK, value, ADS_CONTROL, unknown_keys)
+        return decode(_TICK, value, ADS_CONTROL, unknown_keys)
     ad_id = _key_id(key)
     if value is None:
         return ControlChange(ad_id, _header_version(message.headers), None)
-    delivery = _decode(_DELIVERY, value, ADS_CONTROL, unknown_keys)
+    delivery = decode(_DELIVERY, value, ADS_CONTROL, unknown_keys)
     return ControlChange(ad_id, delivery.version, delivery)
 
 
@@ -171,15 +163,15 @@ def decode_event(
     value = message.value
     if value is None:
         raise Rejected(Reason.NULL_VALUE, "an event cannot be deleted")
-    body = _decode(_EVENT, value, USER_EVENTS, unknown_keys)
+    body = decode(_EVENT, value, USER_EVENTS, unknown_keys)
     if body.time_ms > now_ms + MAX_AHEAD_MS:
         raise Rejected(
             Reason.FUTURE_EVENT,
             f"time_ms {body.time_ms} is {body.time_ms - now_ms} ms after now ({now_ms})",
         )
-    _check_names(body.features)
+    check_names(body.features)
     if len(value) > _COUNTED_FROM_BYTES:
-        _check_count(body.features.values())
+        check_count(body.features.values())
     ad_id = None if body.ad_id is None else _field_id(body.ad_id, "ad_id")
     return EventRecord(
         user_id,
@@ -195,15 +187,16 @@ def decode_request(
     Raises:
         RequestRejected: with both ids when they can be read, so that it can be answered.
     """
-    body, request_id, user_id = _open_request(value)
-    if key is None:
-        raise RequestRejected(Reason.NULL_KEY, "the key must be the user id", request_id, user_id)
-    # The key decides which worker owns the user, so a request under another key would be answered
-    # by a worker that does not hold the user's history.
-    if user_id is not None and key != encode_id(user_id):
-        detail = f"the key {_short(key)} is not the user id {user_id}"
-        raise RequestRejected(Reason.BAD_KEY, detail, request_id, user_id)
-    return _close_request(body, request_id, user_id, unknown_keys)
+    body = _request_json(value)
+    with _answerable(body):
+        request = _request(body, unknown_keys)
+        if key is None:
+            raise Rejected(Reason.NULL_KEY, "the key must be the user id")
+        # The key decides which worker gets the request, and only one holds the user's history.
+        if key != encode_id(request.user_id):
+            detail = f"the key {_short(key)} is not the user id {request.user_id}"
+            raise Rejected(Reason.BAD_KEY, detail)
+    return request
 
 
 def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) -> ScoreRequest:
@@ -212,20 +205,20 @@ def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) 
     Raises:
         RequestRejected: as `decode_request`.
     """
-    return _close_request(*_open_request(value), unknown_keys)
+    body = _request_json(value)
+    with _answerable(body):
+        return _request(body, unknown_keys)
 
 
 def decode_response(value: bytes) -> ScoreResponse:
     """Read a record of `score-responses`; keys that this version does not know are ignored."""
-    body = _decode_any(value)
+    body = decode_any(value)
     try:
         body["user_id"] = _field_id(body["user_id"], "user_id")
         for ad in body["ads"]:
             ad["ad_id"] = _field_id(ad["ad_id"], "ad_id")
         return msgspec.convert(body, ScoreResponse, str_keys=True)
-    except msgspec.ValidationError as error:
-        _reject(error)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, msgspec.ValidationError) as error:
         raise Rejected(Reason.INVALID_FIELD, f"not a response: {error!r}") from None
 
 
@@ -267,89 +260,39 @@ def encode_impression(impression: Impression) -> bytes:
     return _encode_with_ids(impression)
 
 
-def _decode(
-    decoder: Decoder[_Record], value: bytes, topic: str, unknown_keys: Counter[str] | None
-) -> _Record:
-    try:
-        return decoder.decode(value)
-    except msgspec.ValidationError as error:
-        body = _decode_any(value)
-        unknown = _drop_unknown(body, decoder.type)
-        if not unknown:
-            _reject(error)
-    except (ValueError, RecursionError) as error:
-        raise Rejected(Reason.UNDECODABLE, str(error)) from None
-    record = _convert(body, decoder.type)
-    if unknown_keys is not None:
-        unknown_keys[topic] += unknown
-    return record
+def _request_json(value: bytes | None) -> dict[str, Any]:
+    with _answerable({}):
+        if value is None:
+            raise Rejected(Reason.NULL_VALUE, "a request cannot be deleted")
+        body = decode_any(value)
+        if not isinstance(body, dict):
+            raise Rejected(Reason.INVALID_FIELD, "a request is a JSON object")
+        return body
 
 
-def _decode_any(value: bytes) -> Any:
-    try:
-        return _ANY.decode(value)
-    except (ValueError, RecursionError) as error:
-        raise Rejected(Reason.UNDECODABLE, str(error)) from None
-
-
-def _convert(body: Any, record: type[_Record]) -> _Record:
-    try:
-        return msgspec.convert(body, record, str_keys=True)
-    except msgspec.ValidationError as error:
-        _reject(error)
-
-
-def _drop_unknown(body: Any, record: type[Struct]) -> int:
-    """Remove from `body`, in place, the keys that `record` does not have; says how many."""
-    if not isinstance(body, dict):
-        return 0
-    unknown = body.keys() - _KEYS[record]
-    for key in unknown:
-        del body[key]
-    count = len(unknown)
-    for field in ("targeting", "filters"):
-        rules = body.get(field)
-        if isinstance(rules, dict):
-            count += sum(_drop_unknown(rule, Rule) for rule in rules.values())
-    return count
-
-
-def _open_request(value: bytes | None) -> tuple[Any, str | None, int | None]:
-    """The request's JSON and whatever ids can be read from it."""
-    if value is None:
-        raise RequestRejected(Reason.NULL_VALUE, "a request cannot be deleted", None, None)
-    try:
-        body = _decode_any(value)
-    except Rejected as error:
-        raise RequestRejected(error.reason, error.detail, None, None) from None
-    if not isinstance(body, dict):
-        raise RequestRejected(Reason.INVALID_FIELD, "a request is a JSON object", None, None)
-    request_id, user_id = body.get("request_id"), body.get("user_id")
-    if not isinstance(request_id, str) or not request_id:
-        request_id = None
-    try:
-        user_id = parse_id(user_id) if isinstance(user_id, str) else None
-    except ValueError:
-        user_id = None
-    return body, request_id, user_id
-
-
-def _close_request(
-    body: Any, request_id: str | None, user_id: int | None, unknown_keys: Counter[str] | None
-) -> ScoreRequest:
-    """The request, once its ids are known to belong where it was found."""
-    try:
-        body["user_id"] = _field_id(body.get("user_id"), "user_id")
-        unknown = _drop_unknown(body, ScoreRequest)
-        request = _convert(body, ScoreRequest)
-        for names in (request.user, request.context, request.filters):
-            _check_names(names)
-        _check_count((*request.user.values(), *request.context.values()))
-    except Rejected as error:
-        raise RequestRejected(error.reason, error.detail, request_id, user_id) from None
-    if unknown_keys is not None and unknown:
-        unknown_keys[SCORE_REQUESTS] += unknown
+def _request(body: dict[str, Any], unknown_keys: Counter[str] | None) -> ScoreRequest:
+    user_id = _field_id(body.get("user_id"), "user_id")
+    request = convert({**body, "user_id": user_id}, ScoreRequest, SCORE_REQUESTS, unknown_keys)
+    for fields in (request.user, request.context, request.filters):
+        check_names(fields)
+    check_count((*request.user.values(), *request.context.values()))
     return request
+
+
+@contextmanager
+def _answerable(body: dict[str, Any]) -> Iterator[None]:
+    """Give a rejection the ids that the request shows, whatever else is wrong with it."""
+    try:
+        yield
+    except Rejected as error:
+        request_id = body.get("request_id")
+        if not isinstance(request_id, str) or not request_id:
+            request_id = None
+        try:
+            user_id = _field_id(body.get("user_id"), "user_id")
+        except Rejected:
+            user_id = None
+        raise RequestRejected(error.reason, error.detail, request_id, user_id) from None
 
 
 def _encode_with_ids(record: ScoreRequest | ScoreResponse | Impression) -> bytes:
@@ -391,23 +334,6 @@ def _header_version(headers: Iterable[tuple[str, bytes | None]]) -> int:
     return version
 
 
-def _check_names(fields: Mapping[str, object]) -> None:
-    # A feature's key is "field=value", split at the first "=": a field that holds one would be
-    # taken for another field.
-    if "" in fields or "=" in "".join(fields):
-        raise Rejected(Reason.INVALID_FIELD, 'a field name is empty or contains "="')
-
-
-def _check_count(features: Iterable[Sized]) -> None:
-    count = sum(map(len, features))
-    if count > MAX_FEATURES:
-        raise Rejected(Reason.TOO_MANY_FEATURES, f"{count} features, at most {MAX_FEATURES}")
-
-
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _reject(error: msgspec.ValidationError) -> NoReturn:
-    raise Rejected(Reason.INVALID_FIELD, str(error)) from None

@@ -1,0 +1,112 @@
+"""Strict JSON: bytes to one struct, unknown keys left out and counted.
+
+Owns the two readings. The first is by the struct's own decoder, which forbids unknown keys, so that
+a record without any pays nothing for the count. Only a record that fails it is read again as plain
+JSON, without the keys that the struct does not have. Promises a valid struct or a `Rejected`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sized
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.json import Decoder
+
+from .errors import Reason, Rejected
+from .records import MAX_FEATURES, Rule
+
+# Fields that hold rules by field name: the only structs inside a record's value.
+_RULE_FIELDS: Final = ("targeting", "filters")
+
+_ANY: Final[Decoder[Any]] = Decoder()
+
+_Record = TypeVar("_Record", bound=Struct)
+
+
+def decode(
+    decoder: Decoder[_Record], value: bytes, topic: str, unknown_keys: Counter[str] | None
+) -> _Record:
+    """The struct in `value`; its unknown keys are added to `unknown_keys[topic]`.
+
+    Args:
+        decoder: of a struct that forbids unknown fields.
+        value: JSON in UTF-8.
+        topic: the counter's key.
+        unknown_keys: None counts nothing.
+
+    Raises:
+        Rejected: not JSON, or not this struct.
+    """
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError:
+        return convert(decode_any(value), decoder.type, topic, unknown_keys)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Reason.UNDECODABLE, str(error)) from None
+
+
+def decode_any(value: bytes) -> Any:
+    """Whatever JSON is in `value`, as Python's own types.
+
+    Raises:
+        Rejected: not JSON.
+    """
+    try:
+        return _ANY.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Reason.UNDECODABLE, str(error)) from None
+
+
+def convert(
+    body: Any, record: type[_Record], topic: str, unknown_keys: Counter[str] | None
+) -> _Record:
+    """As `decode`, from what `decode_any` read; `body` loses its unknown keys."""
+    unknown = _drop_unknown(body, record)
+    try:
+        struct = msgspec.convert(body, record, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise Rejected(Reason.INVALID_FIELD, str(error)) from None
+    if unknown and unknown_keys is not None:
+        unknown_keys[topic] += unknown
+    return struct
+
+
+def check_names(fields: Mapping[str, object]) -> None:
+    """Refuse field names that a feature's key could not be split at.
+
+    A feature's key is "field=value", split at the first "=": a field that holds one would be taken
+    for another field.
+    """
+    if "" in fields or "=" in "".join(fields):
+        raise Rejected(Reason.INVALID_FIELD, 'a field name is empty or contains "="')
+
+
+def check_count(features: Iterable[Sized]) -> None:
+    """Refuse more values, over all fields, than a record may have."""
+    count = sum(map(len, features))
+    if count > MAX_FEATURES:
+        raise Rejected(Reason.TOO_MANY_FEATURES, f"{count} features, at most {MAX_FEATURES}")
+
+
+def _drop_unknown(body: Any, record: type[Struct]) -> int:
+    """Remove from `body`, in place, the keys that `record` does not have; says how many."""
+    if not isinstance(body, dict):
+        return 0
+    unknown = body.keys() - _fields(record)
+    for key in unknown:
+        del body[key]
+    count = len(unknown)
+    for field in _RULE_FIELDS:
+        rules = body.get(field)
+        if isinstance(rules, dict):
+            count += sum(_drop_unknown(rule, Rule) for rule in rules.values())
+    return count
+
+
+@cache
+def _fields(record: type[Struct]) -> frozenset[str]:
+    return frozenset(record.__struct_fields__)
