@@ -38,7 +38,22 @@ class Models:
     ranker: Ranker | None
     value: ValueModel
     encoder: Encoder | None
-    names: Mapping[str, str]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each model that serves, or "none"."""
+        return {
+            "retriever": self.retriever.version if self.retriever else NONE,
+            "ranker": self.ranker.version if self.ranker else NONE,
+        }
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What an ad's columns in the index rest on: other values make them useless."""
+        return {
+            "retriever": self.versions["retriever"],
+            "schema": self.encoder.schema.hash if self.encoder else NONE,
+        }
 
     @property
     def embedding_width(self) -> int:
@@ -48,7 +63,7 @@ class Models:
     @property
     def payload_width(self) -> int:
         """Width P of an ad's item features; 0 without any model."""
-        return self.encoder.item_width if self.encoder else 0
+        return len(self.encoder.schema.item_fields) if self.encoder else 0
 
     def items(self, features: Sequence[Mapping[str, Iterable[str]]]) -> NDArray[np.int64]:
         """Encode ads' features as [B, P] int64 raw ids."""
@@ -92,7 +107,6 @@ def load(settings: Settings) -> Models:
             consume_power=value.consume_power,
         ),
         encoder=Encoder(model.schema) if model else None,
-        names={"retriever": names.retriever, "ranker": names.ranker},
     )
 
 

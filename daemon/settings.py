@@ -25,7 +25,7 @@ ENV_PREFIX = "HEADWATER_"
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; the message says which key, its value and what is allowed."""
+    """The configuration cannot be used: which key, which value, what is allowed."""
 
 
 class Section(BaseModel):

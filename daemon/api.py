@@ -1,0 +1,123 @@
+"""The worker's HTTP interface.
+
+Owns the routes of `/v1`, the status codes, and the shape of an error. Promises the same answer to
+the same request as `score-requests` gives. `/metrics` and the health routes are monitoring's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from monitoring import exporter
+from monitoring.metrics import REQUESTS, UNKNOWN_KEYS
+from stream.codec import decode_request_body, encode_response, parse_id
+from stream.errors import RequestRejected
+
+from .clock import wall_ms
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+# Errors that the caller caused are 400; the others say whether trying again can help.
+STATUS_OF_CODE = {
+    "unsupported": HTTPStatus.NOT_IMPLEMENTED,
+    "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "overloaded": HTTPStatus.TOO_MANY_REQUESTS,
+    "deadline": HTTPStatus.GATEWAY_TIMEOUT,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "not_found": HTTPStatus.NOT_FOUND,
+}
+# A request holds at most 4,096 features; longer bodies are a mistake.
+MAX_BODY_BYTES = 1 << 20
+
+
+def application(worker: Worker) -> web.Application:
+    """Build the HTTP application of one worker."""
+    routes = Routes(worker)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_json])
+    app.add_routes(
+        [
+            web.post("/v1/score", routes.score),
+            web.post("/v1/explain", routes.explain),
+            web.get("/v1/status", routes.status),
+            web.get("/v1/ads/{ad_id}", routes.ad),
+        ]
+    )
+    app.add_routes(exporter.routes(worker.readiness))
+    return app
+
+
+class Routes:
+    """Handlers of `/v1`."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def score(self, http: web.Request) -> web.Response:
+        """`POST /v1/score`: a score-request in, a score-response out."""
+        received_ms = wall_ms()
+        unknown: Counter[str] = Counter()
+        try:
+            request = decode_request_body(await http.read(), unknown)
+        except RequestRejected as rejected:
+            REQUESTS.labels(rejected.code).inc()
+            return error(rejected.code, rejected.message)
+        for topic, keys in unknown.items():
+            UNKNOWN_KEYS.labels(topic).inc(keys)
+        response = await self._worker.desk.answer(request, received_ms)
+        status = HTTPStatus.OK
+        if response.error is not None:
+            status = STATUS_OF_CODE.get(response.error.code, HTTPStatus.BAD_REQUEST)
+        return web.Response(
+            body=encode_response(response), status=status, content_type="application/json"
+        )
+
+    async def explain(self, _: web.Request) -> web.Response:
+        """`POST /v1/explain`: not in this version."""
+        return error("unsupported", "explain is not supported by this version")
+
+    async def status(self, _: web.Request) -> web.Response:
+        """`GET /v1/status`: readiness, clock, epoch, offsets, lag, models, memory."""
+        return web.json_response(self._worker.status())
+
+    async def ad(self, http: web.Request) -> web.Response:
+        """`GET /v1/ads/{ad_id}`: whether the ad is there, and whether and why not served."""
+        try:
+            ad_id = parse_id(http.match_info["ad_id"])
+        except ValueError as invalid:
+            return error("invalid_field", str(invalid))
+        return web.json_response(self._worker.ad(ad_id))
+
+
+def error(code: str, message: str) -> web.Response:
+    """An error as every route gives it: `{error: {code, message}}`."""
+    return web.json_response(
+        {"error": {"code": code, "message": message}},
+        status=STATUS_OF_CODE.get(code, HTTPStatus.BAD_REQUEST),
+    )
+
+
+@web.middleware
+async def _errors_as_json(http: web.Request, handler: Any) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(http)
+    except web.HTTPException as raised:
+        body = json.dumps({"error": {"code": _code(raised), "message": raised.reason}})
+        return web.Response(
+            text=body, status=raised.status, content_type="application/json", headers=_kept(raised)
+        )
+    return response
+
+
+def _code(raised: web.HTTPException) -> str:
+    return HTTPStatus(raised.status).phrase.lower().replace(" ", "_")
+
+
+def _kept(raised: web.HTTPException) -> dict[str, str]:
+    """Headers that belong to the status, such as Allow."""
+    return {name: value for name, value in raised.headers.items() if name == "Allow"}

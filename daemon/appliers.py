@@ -1,0 +1,179 @@
+"""What becomes of the records of one topic, on the intake thread.
+
+Owns the decoding and applying of `ads`, `ads-control` and `user-events`, each as two steps:
+`decode` sorts a batch into records and rejected messages, `apply` makes the records visible
+together with the batch's next offsets. Promises that neither step raises for bad input. Reading,
+dead letters and the order of the steps are ingest's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from monitoring.metrics import (
+    AD_FRESHNESS,
+    RECORDS_APPLIED,
+    RECORDS_REJECTED,
+    RECORDS_SKIPPED,
+    UNKNOWN_KEYS,
+)
+from stream.codec import (
+    AdChange,
+    ControlChange,
+    EventRecord,
+    Message,
+    decode_ad,
+    decode_control,
+    decode_event,
+)
+from stream.errors import Rejected
+from stream.histories import HistoryStore
+from stream.records import ClockTick
+from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
+
+from .clock import Clock, wall_ms
+from .index_writer import IndexWriter
+from .models import Models
+from .translate import ad_batch, delivery_batch
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Record]):
+    """A decoded batch.
+
+    Attributes:
+        records: what can be applied, in arrival order.
+        written_ms: record time of each of `records`, epoch ms.
+        rejected: what cannot, with the reason.
+        fetched_ms: when the batch came from Kafka, epoch ms.
+        decoded_ms: when it was decoded.
+    """
+
+    records: list[Record]
+    written_ms: list[int]
+    rejected: list[tuple[Message, Rejected]]
+    fetched_ms: int
+    decoded_ms: int
+
+
+class Applier(Protocol[Record]):
+    """Decodes and applies one topic."""
+
+    topic: str
+
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Record]:
+        """Sort messages into records and rejected ones; no side effect but counting."""
+
+    def apply(self, batch: Batch[Record], next_offsets: Mapping[int, int]) -> None:
+        """Make the records visible; `next_offsets` say where reading goes on after them."""
+
+
+def _decode(
+    decode: Callable[[Message, Counter[str]], Record],
+    messages: Sequence[Message],
+    fetched_ms: int,
+) -> Batch[Record]:
+    unknown: Counter[str] = Counter()
+    batch: Batch[Record] = Batch([], [], [], fetched_ms, 0)
+    for message in messages:
+        try:
+            batch.records.append(decode(message, unknown))
+            batch.written_ms.append(message.timestamp)
+        except Rejected as error:
+            batch.rejected.append((message, error))
+    for topic, keys in unknown.items():
+        UNKNOWN_KEYS.labels(topic).inc(keys)
+    return Batch(batch.records, batch.written_ms, batch.rejected, fetched_ms, wall_ms())
+
+
+def count_rejected(topic: str, batch: Batch[Record]) -> None:
+    """Count rejected messages once they are safely dead-lettered."""
+    for _, error in batch.rejected:
+        RECORDS_REJECTED.labels(topic, error.reason.value).inc()
+
+
+class AdsApplier:
+    """`ads`: upserts and deletes enter the index together with their embeddings."""
+
+    topic = ADS
+
+    def __init__(self, writer: IndexWriter, models: Models) -> None:
+        self._writer = writer
+        self._models = models
+
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[AdChange]:
+        """Read ads and deletions."""
+        return _decode(decode_ad, messages, fetched_ms)
+
+    def apply(self, batch: Batch[AdChange], next_offsets: Mapping[int, int]) -> None:
+        """Embed, upsert, delete, publish, and say how fresh that was."""
+        columns = ad_batch(batch.records, self._writer.features, self._models)
+        applied = self._writer.apply_ads(columns, next_offsets)
+        now_ms = wall_ms()
+        RECORDS_APPLIED.labels(self.topic).inc(applied.applied)
+        RECORDS_SKIPPED.labels(self.topic, "version").inc(applied.skipped)
+        broker = AD_FRESHNESS.labels("broker").observe
+        total = AD_FRESHNESS.labels("total").observe
+        intake_s = (batch.decoded_ms - batch.fetched_ms) / 1e3
+        apply_s = (now_ms - batch.decoded_ms) / 1e3
+        for written_ms in batch.written_ms:
+            broker((batch.fetched_ms - written_ms) / 1e3)
+            AD_FRESHNESS.labels("intake").observe(intake_s)
+            AD_FRESHNESS.labels("apply").observe(apply_s)
+            total((now_ms - written_ms) / 1e3)
+
+
+class ControlApplier:
+    """`ads-control`: delivery states become columns, `_clock` records move the clock."""
+
+    topic = ADS_CONTROL
+
+    def __init__(self, writer: IndexWriter, models: Models, clock: Clock) -> None:
+        self._writer = writer
+        self._models = models
+        self._clock = clock
+
+    def decode(
+        self, messages: Sequence[Message], fetched_ms: int
+    ) -> Batch[ControlChange | ClockTick]:
+        """Read delivery states and clock records."""
+        return _decode(decode_control, messages, fetched_ms)
+
+    def apply(
+        self, batch: Batch[ControlChange | ClockTick], next_offsets: Mapping[int, int]
+    ) -> None:
+        """Apply the states, publish, then move the clock: a flight never begins without them."""
+        changes = [record for record in batch.records if isinstance(record, ControlChange)]
+        ticks = [record.time_ms for record in batch.records if isinstance(record, ClockTick)]
+        applied = self._writer.apply_deliveries(delivery_batch(changes, self._models), next_offsets)
+        if ticks:
+            self._clock.advance(max(ticks))
+        RECORDS_APPLIED.labels(self.topic).inc(applied.applied + len(ticks))
+        RECORDS_SKIPPED.labels(self.topic, "version").inc(applied.skipped)
+
+
+class EventsApplier:
+    """`user-events`: the users' histories."""
+
+    topic = USER_EVENTS
+
+    def __init__(self, store: HistoryStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[EventRecord]:
+        """Read events; those of the future are held against the worker's clock."""
+        now_ms = self._clock.now_ms()
+        return _decode(
+            lambda message, unknown: decode_event(message, now_ms, unknown), messages, fetched_ms
+        )
+
+    def apply(self, batch: Batch[EventRecord], next_offsets: Mapping[int, int]) -> None:
+        """Store the events and the offsets in one write."""
+        self._store.apply(batch.records, next_offsets)
+        RECORDS_APPLIED.labels(self.topic).inc(len(batch.records))

@@ -1,0 +1,170 @@
+"""The index with the offsets that produced it.
+
+Owns the writing side of the index: every change goes through here, on the intake thread, and
+carries the Kafka offsets that it came from. Promises that a view is published together with its
+offsets, and that a snapshot holds one apply point: the ads, the delivery states, the offsets and
+the replayed time belong together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gpuindex import AdBatch, Applied, DeliveryBatch, Index, IndexSettings, IndexView, snapshots
+from monitoring.metrics import (
+    COMPACTIONS,
+    INDEX_ADS,
+    INDEX_EPOCH,
+    SEALS,
+    SNAPSHOT_SECONDS,
+    SNAPSHOT_TIME,
+)
+
+from .clock import Clock
+from .features import FeatureMap
+from .models import Models
+from .settings import Settings
+
+log = structlog.get_logger(__name__)
+
+Offsets = dict[str, dict[int, int]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a request sees: a view and the next offsets of the records that made it."""
+
+    view: IndexView
+    offsets: Mapping[str, Mapping[int, int]]
+
+
+class IndexWriter:
+    """The only writer of the index; every method but `published` runs on the intake thread."""
+
+    def __init__(
+        self,
+        index: Index,
+        models: Models,
+        clock: Clock,
+        folder: Path,
+        keep: int,
+        offsets: Offsets,
+    ) -> None:
+        self.features = FeatureMap(index.features, models.encoder)
+        self.settings = index.settings
+        self._index = index
+        self._models = models
+        self._clock = clock
+        self._folder = folder
+        self._keep = keep
+        self._offsets = offsets
+        self._published = Published(index.publish(), self._copy_offsets())
+        self._durable = self._published if offsets else None
+
+    @classmethod
+    def open(cls, settings: Settings, models: Models, clock: Clock) -> IndexWriter:
+        """Restore the newest usable snapshot, or begin with an empty index.
+
+        A snapshot whose ads were embedded by another retriever is left alone: the topic is read
+        from its beginning instead.
+        """
+        folder = settings.worker_folder / "snapshots"
+        index_settings = IndexSettings(
+            embedding_width=models.embedding_width,
+            payload_width=models.payload_width,
+            seal_ads=settings.index.seal_ads,
+            compact_deltas=settings.index.compact_deltas,
+        )
+        loaded = snapshots.load_latest(folder, index_settings)
+        if loaded is not None and loaded.extra["models"] != models.columns:
+            log.warning("snapshot_of_other_models", folder=str(folder), action="read from Kafka")
+            loaded = None
+        if loaded is None:
+            index, offsets = Index(index_settings), Offsets()
+        else:
+            index = loaded.index
+            offsets = {
+                topic: {int(partition): offset for partition, offset in by_partition.items()}
+                for topic, by_partition in loaded.offsets.items()
+            }
+            clock.advance(loaded.extra["time_ms"])
+            log.info("snapshot_restored", epoch=index.view.epoch, offsets=offsets)
+        return cls(index, models, clock, folder, settings.snapshot.keep, offsets)
+
+    @property
+    def published(self) -> Published:
+        """What queries get now; any thread may ask."""
+        return self._published
+
+    def next_offsets(self, topic: str) -> dict[int, int]:
+        """Where reading has to go on, by partition."""
+        return dict(self._offsets.get(topic, {}))
+
+    def apply_ads(self, batch: AdBatch, next_offsets: Mapping[int, int]) -> Applied:
+        """Apply ads and deletions and publish them."""
+        applied = self._index.apply(batch)
+        self._publish("ads", next_offsets)
+        return applied
+
+    def apply_deliveries(self, batch: DeliveryBatch, next_offsets: Mapping[int, int]) -> Applied:
+        """Apply delivery states and publish them."""
+        applied = self._index.apply_delivery(batch)
+        self._publish("ads-control", next_offsets)
+        return applied
+
+    def maintain(self) -> bool:
+        """Do a bounded piece of sealing and compaction; true while there is more to do."""
+        before = self._index.view.counts()
+        more = self._index.maintain()
+        after = self._index.view.counts()
+        if after != before:
+            if after["tail"] < before["tail"]:
+                SEALS.inc()
+            if after["base"] > before["base"]:
+                COMPACTIONS.inc()
+            self._published = Published(self._index.view, self._published.offsets)
+            self._report()
+        return more
+
+    def snapshot(self) -> None:
+        """Make what is published durable, unless it is already."""
+        if self._durable is self._published:
+            return
+        began = time.perf_counter()
+        self._durable = self._published
+        path = snapshots.write(
+            self._index,
+            self._folder,
+            {
+                topic: {str(partition): offset for partition, offset in by_partition.items()}
+                for topic, by_partition in self._offsets.items()
+            },
+            {"time_ms": self._clock.now_ms(), "models": self._models.columns},
+            keep=self._keep,
+        )
+        SNAPSHOT_SECONDS.observe(time.perf_counter() - began)
+        SNAPSHOT_TIME.set_to_current_time()
+        log.info("snapshot_written", path=str(path), epoch=self._published.view.epoch)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part of the index."""
+        return self._index.memory()
+
+    def _publish(self, topic: str, next_offsets: Mapping[int, int]) -> None:
+        self._offsets.setdefault(topic, {}).update(next_offsets)
+        self._published = Published(self._index.publish(), self._copy_offsets())
+        self._report()
+
+    def _report(self) -> None:
+        view = self._published.view
+        for shard_kind, ads in view.counts().items():
+            INDEX_ADS.labels(shard_kind).set(ads)
+        INDEX_EPOCH.set(view.epoch)
+
+    def _copy_offsets(self) -> Offsets:
+        return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}

@@ -1,0 +1,202 @@
+"""One request's way through retrieval and ranking.
+
+Owns the scoring thread's work: a request becomes a query, candidates, probabilities and a final
+order. Promises that the answer names the state that it rests on (epoch, offsets, models) and is a
+function of that state, the request, its seed and its now. Where requests come from and where
+answers go is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuindex import Candidates, Query
+from model.features import Encoder, Request
+from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
+from stream.records import ScoredAd, ScoreRequest, ScoreResponse
+
+from .clock import Clock
+from .features import FeatureMap
+from .histories import EncodedHistories
+from .index_writer import Published
+from .models import NONE, Models
+from .settings import ScoringSection
+from .translate import rules
+
+# The ranker's columns, in its order.
+TASKS = ("engage", "consume")
+
+# What a later version will do must not be skipped silently by this one.
+UNSUPPORTED_FIELDS = ("min_offsets", "max_staleness_ms")
+
+
+class RequestRefused(Exception):
+    """The request is well-formed and cannot be answered; `code` is the response's error code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The final order: [n] positions into the candidates, and what it rests on."""
+
+    order: NDArray[np.int64]
+    values: NDArray[np.float64]
+    probabilities: NDArray[np.float32] | None
+
+
+class Scorer:
+    """Answers requests, one at a time, on the scoring thread."""
+
+    def __init__(
+        self,
+        models: Models,
+        features: FeatureMap,
+        histories: EncodedHistories | None,
+        published: Callable[[], Published],
+        event_offsets: Callable[[], Mapping[int, int]],
+        clock: Clock,
+        settings: ScoringSection,
+    ) -> None:
+        self._models = models
+        self._features = features
+        self._histories = histories
+        self._published = published
+        self._event_offsets = event_offsets
+        self._clock = clock
+        self._settings = settings
+
+    def score(self, request: ScoreRequest) -> ScoreResponse:
+        """Answer one request.
+
+        Raises:
+            RequestRefused: the request asks for what this version or configuration cannot do.
+        """
+        began = time.perf_counter()
+        self._check(request)
+        now_ms = self._clock.now_ms() if request.now_ms is None else request.now_ms
+        # Histories first: the offsets that the answer names are never ahead of what it used.
+        event_offsets = self._event_offsets()
+        published = self._published()
+        versions = self._models.versions
+        flags = [f"{kind}_none" for kind, version in versions.items() if version == NONE]
+        user = self._user(request, now_ms)
+        if user is not None and not len(user.history.time_ms):
+            flags.append("cold_start")
+        query = self._query(request, user, now_ms)
+        with_features = time.perf_counter()
+
+        wanted = None
+        if request.candidates is not None:
+            wanted = np.array(request.candidates, np.int64)
+        limit = max(request.k, self._settings.candidates)
+        found = published.view.search(query, limit, wanted)
+        if wanted is not None and len(found.ad_ids) < len(np.unique(wanted)):
+            flags.append("candidates_missing")
+        retrieved = time.perf_counter()
+
+        ranked = self._rank(request, user, published, found)
+        finished = time.perf_counter()
+        CANDIDATES.observe(len(found.ad_ids))
+        REQUEST_SECONDS.labels("features").observe(with_features - began)
+        REQUEST_SECONDS.labels("retrieve").observe(retrieved - with_features)
+        REQUEST_SECONDS.labels("rank").observe(finished - retrieved)
+        return ScoreResponse(
+            request_id=request.request_id,
+            user_id=request.user_id,
+            ads=tuple(_scored(found, ranked, request.k)),
+            models=dict(self._models.versions),
+            epoch=found.epoch,
+            offsets={**published.offsets, "user-events": event_offsets},
+            flags=tuple(flags),
+        )
+
+    def warm(self) -> None:
+        """Run each model once on a request of the largest usual size."""
+        encoder = self._models.encoder
+        if encoder is None:
+            return
+        user = Request(encoder.profile({}), encoder.context({}), 0, encoder.history([]))
+        if self._models.retriever is not None:
+            self._models.retriever.query(user)
+        if self._models.ranker is not None:
+            shape = (self._settings.candidates, self._models.payload_width)
+            self._models.ranker.score(user, np.zeros(shape, np.int64))
+
+    def _check(self, request: ScoreRequest) -> None:
+        for field in UNSUPPORTED_FIELDS:
+            if getattr(request, field):
+                raise RequestRefused("unsupported", f"{field} is not supported by this version")
+        if request.k > self._settings.max_k:
+            raise RequestRefused("invalid", f"k = {request.k}; at most {self._settings.max_k}")
+
+    def _user(self, request: ScoreRequest, now_ms: int) -> Request | None:
+        """The user's side as the models read it; None without any model."""
+        encoder: Encoder | None = self._models.encoder
+        if encoder is None or self._histories is None:
+            return None
+        return Request(
+            profile=encoder.profile(request.user),
+            context=encoder.context(request.context),
+            now_ms=now_ms,
+            history=self._histories.read(request.user_id),
+        )
+
+    def _query(self, request: ScoreRequest, user: Request | None, now_ms: int) -> Query:
+        ids, weights = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        vector, scale = None, 1.0
+        retriever = self._models.retriever
+        if retriever is not None and user is not None:
+            learned = retriever.query(user)
+            ids, weights = self._features.resolve(learned.raw_ids, learned.weights)
+            vector, scale = learned.vector, retriever.embedding_scale
+        audience = {**request.user, **request.context}
+        return Query(
+            feature_ids=ids,
+            weights=weights,
+            vector=vector,
+            embedding_scale=scale,
+            mode=request.mode,
+            now_ms=now_ms,
+            seed=request.effective_seed,
+            audience={field: frozenset(values) for field, values in audience.items()},
+            filters=rules(request.filters),
+        )
+
+    def _rank(
+        self, request: ScoreRequest, user: Request | None, published: Published, found: Candidates
+    ) -> _Ranked:
+        items, bids = published.view.gather(found.slots)
+        ranker = self._models.ranker
+        if ranker is None or user is None or not request.rank:
+            # Retrieval's order stands, and its score is the value.
+            values = found.scores * found.unit
+            return _Ranked(np.arange(len(found.ad_ids)), values, None)
+        probabilities = ranker.score(user, items)
+        values = self._models.value.value(bids, probabilities)
+        return _Ranked(np.lexsort((found.ad_ids, -values)), values, probabilities)
+
+
+def _scored(found: Candidates, ranked: _Ranked, k: int) -> list[ScoredAd]:
+    ads = []
+    for at in ranked.order[:k].tolist():
+        tasks: dict[str, float] = {}
+        if ranked.probabilities is not None:
+            tasks = dict(zip(TASKS, ranked.probabilities[at].tolist(), strict=True))
+        ads.append(
+            ScoredAd(
+                ad_id=int(found.ad_ids[at]),
+                score=float(found.scores[at] * found.unit),
+                value=float(ranked.values[at]),
+                tasks=tasks,
+            )
+        )
+    return ads

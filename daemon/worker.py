@@ -1,0 +1,263 @@
+"""One worker: the parts of the process, wired, started in order and stopped in order.
+
+Owns the life of the process between its first line and its exit. Promises that a worker takes no
+request before it is warm and caught up, that SIGTERM ends in a snapshot and exit code 0, and that
+a part that dies takes the worker with it instead of leaving half of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, NoReturn
+
+import structlog
+from aiohttp import web
+
+import gpuindex
+from monitoring.build import record_build
+from monitoring.freshness import LagTracker
+from monitoring.health import Readiness
+from monitoring.loop import watch_event_loop
+from monitoring.metrics import HISTORY_USERS, INDEX_BYTES
+from stream import topics
+from stream.histories import HistoryStore
+from stream.publish import Publisher
+from stream.reader import TopicReader
+from stream.requests import RequestAgent
+from stream.settings import Kafka
+from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
+
+from . import api, models
+from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
+from .clock import Clock, ReplayClock, WallClock
+from .histories import EncodedHistories
+from .index_writer import IndexWriter
+from .ingest import IngestLoop, IntakeThread
+from .requests import RequestDesk
+from .scoring import Scorer
+from .settings import ConfigurationError, Settings
+
+log = structlog.get_logger(__name__)
+
+CONDITIONS = (ADS_CONTROL, ADS, USER_EVENTS, "requests")
+DEVICE = "cpu"
+
+
+class Worker:
+    """Everything of one process; `run` is its whole life."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.readiness = Readiness(CONDITIONS)
+        self.port: int | None = None
+        self._kafka = Kafka(
+            settings.kafka.bootstrap, settings.kafka.prefix, f"headwater-{settings.worker.id}"
+        )
+        self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
+        self._lag = LagTracker()
+        self._intake = IntakeThread()
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the process at once.
+
+        Raises:
+            ConfigurationError: the configuration, the topics or the checkpoints do not fit.
+            StreamError: Kafka cannot be used.
+            ExceptionGroup: a part died.
+        """
+        loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(self._serve())
+        stopping = False
+
+        def stop(number: signal.Signals) -> None:
+            nonlocal stopping
+            stopping = True
+            loop.remove_signal_handler(number)
+            serving.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if not stopping:
+                raise
+        log.info("worker_stopped")
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /v1/status` answers."""
+        published = self._writer.published
+        offsets = {
+            **{topic: dict(next_offsets) for topic, next_offsets in published.offsets.items()},
+            USER_EVENTS: self._event_offsets(),
+        }
+        return {
+            "worker": self.settings.worker.id,
+            "ready": self.readiness.ready,
+            "reasons": self.readiness.reasons(),
+            "now_ms": self._clock.now_ms(),
+            "epoch": published.view.epoch,
+            "ads": published.view.counts(),
+            "offsets": offsets,
+            "lag": {topic: self._lag.lag(topic) for topic in (ADS, ADS_CONTROL, USER_EVENTS)},
+            "device": DEVICE,
+            "models": self._models.versions,
+            "memory": self._writer.memory(),
+        }
+
+    def ad(self, ad_id: int) -> dict[str, Any]:
+        """What `GET /v1/ads/{ad_id}` answers."""
+        state = self._writer.published.view.describe(ad_id, self._clock.now_ms())
+        return {
+            "ad_id": str(ad_id),
+            "present": state.present,
+            "eligible": state.eligible,
+            "reasons": list(state.reasons),
+            "version": state.version,
+            "slot": state.slot,
+            "shard": state.shard,
+        }
+
+    async def _serve(self) -> NoReturn:
+        """Open the parts one by one; whatever ends this closes them in the reverse order."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            await self._create_topics()
+            stack.callback(self._intake.close)
+            self._models = await self._intake.run(models.load, settings)
+            self._writer = await self._intake.run(
+                IndexWriter.open, settings, self._models, self._clock
+            )
+            store = HistoryStore.open(settings.worker_folder / "histories", settings.history.events)
+            stack.callback(store.close)
+            self._event_offsets = store.next_offsets
+            publisher = Publisher(self._kafka)
+            await publisher.start()
+            stack.push_async_callback(publisher.stop)
+            scorer = self._scorer(store)
+            self.desk = RequestDesk(
+                scorer, self.readiness, publisher, self._kafka, settings.scoring.max_queue
+            )
+            await self._listen(stack)
+            self._export(store)
+            await self._intake.run(self._warm, scorer)
+            self.readiness.mark_started()
+
+            stack.push_async_callback(self._intake.run, self._writer.snapshot)
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            group.create_task(watch_event_loop())
+            group.create_task(self._snapshots())
+            await self._catch_up(stack, group, publisher, store)
+
+            agent = RequestAgent(
+                self._kafka,
+                settings.kafka.group,
+                settings.worker_folder / "faust",
+                self.desk.accept,
+            )
+            stack.push_async_callback(self.desk.drain)
+            await agent.start()
+            stack.push_async_callback(agent.stop)
+            stack.callback(self.readiness.unmeet, "requests", "stopping")
+            self.readiness.meet("requests")
+            log.info("worker_ready", port=self.port)
+            while True:
+                await asyncio.sleep(3_600)
+
+    async def _create_topics(self) -> None:
+        """A topic that is missing when Faust starts is ignored by it for good: create first."""
+        await topics.create_missing(self._kafka)
+        if differences := await topics.check(self._kafka):
+            raise ConfigurationError("\n".join(f"topic {line}" for line in differences))
+
+    def _scorer(self, store: HistoryStore) -> Scorer:
+        encoder = self._models.encoder
+        histories = None
+        if encoder is not None:
+            histories = EncodedHistories(store, encoder, self.settings.history.encoded_users)
+        return Scorer(
+            models=self._models,
+            features=self._writer.features,
+            histories=histories,
+            published=lambda: self._writer.published,
+            event_offsets=store.next_offsets,
+            clock=self._clock,
+            settings=self.settings.scoring,
+        )
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        worker = self.settings.worker
+        runner = web.AppRunner(api.application(self), access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, worker.host, worker.port).start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"worker.port = {worker.port}: {error.strerror}; choose another, 0 picks a free one"
+            ) from None
+        self.port = runner.addresses[0][1]
+        log.info("http_listening", url=f"http://{worker.host}:{self.port}")
+
+    def _export(self, store: HistoryStore) -> None:
+        """Metrics that are read where they live, at the moment of the scrape."""
+        record_build(DEVICE)
+        HISTORY_USERS.set_function(store.users)
+        for part in self._writer.memory():
+            INDEX_BYTES.labels(part).set_function(partial(self._bytes, part))
+
+    def _bytes(self, part: str) -> float:
+        return float(self._writer.memory()[part])
+
+    def _warm(self, scorer: Scorer) -> None:
+        """Compile or load every kernel and run every model once, before anybody waits for it."""
+        gpuindex.warm(self._writer.settings)
+        scorer.warm()
+
+    async def _catch_up(
+        self,
+        stack: AsyncExitStack,
+        group: asyncio.TaskGroup,
+        publisher: Publisher,
+        store: HistoryStore,
+    ) -> None:
+        """Start reading, and wait until all that is on the topics now is applied.
+
+        Delivery states and the clock come first: no ad is served for a moment that its pause
+        covers, and no event is held against a clock that has not been read.
+        """
+        control: IngestLoop[Any] | None = None
+        appliers: list[Applier[Any]] = [
+            ControlApplier(self._writer, self._models, self._clock),
+            AdsApplier(self._writer, self._models),
+            EventsApplier(store, self._clock),
+        ]
+        for applier in appliers:
+            events = applier.topic == USER_EVENTS
+            positions = store.next_offsets() if events else self._writer.next_offsets(applier.topic)
+            reader = TopicReader(self._kafka, applier.topic, positions)
+            await reader.start()
+            stack.push_async_callback(reader.stop)
+            ingest = IngestLoop(
+                reader,
+                applier,
+                publisher,
+                self._intake,
+                self._lag,
+                self.settings.intake,
+                clock_caught_up=control.caught_up if control and events else None,
+                upkeep=self._writer.maintain if applier.topic == ADS else None,
+            )
+            control = control or ingest
+            group.create_task(ingest.run())
+            await ingest.caught_up()
+            self.readiness.meet(applier.topic)
+            log.info("caught_up", topic=applier.topic, offsets=reader.positions())
+
+    async def _snapshots(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(self.settings.snapshot.interval_s)
+            await self._intake.run(self._writer.snapshot)
