@@ -1,0 +1,221 @@
+"""Reading topics from the offsets that their reader's own state names.
+
+Owns a consumer without a group: it reads every partition of its topics, from the offsets it is
+given, and commits nothing. Promises the records of a partition in order, without a gap, or an error
+that says which offsets are gone. Keeping the next offsets beside what the records produced is the
+caller's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import TypeAlias
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from .errors import BrokerUnavailable, StreamError
+from .settings import Kafka
+
+log = structlog.get_logger(__name__)
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+Offsets: TypeAlias = dict[str, dict[int, int]]
+"""Topic as on the cluster -> partition -> next offset."""
+
+# A fetch in flight covers the partitions that had been read out when it was sent. The others, also
+# those just resumed, wait for its end: so this bounds their delay, at ten idle requests a second.
+FETCH_MAX_WAIT_MS = 100
+
+
+class TopicMissing(StreamError):
+    """A topic to read is not on the cluster."""
+
+
+class OffsetsOutOfRange(StreamError):
+    """The records to go on with are not on the cluster: expired, or the topic is another one."""
+
+
+class ReadFailed(StreamError):
+    """The broker answers, but not with the records; the message has its reason."""
+
+
+class TopicReader:
+    """Reads all partitions of `topics`.
+
+    Use it as `async with`, or call `start` and `stop`.
+
+    Args:
+        kafka: the cluster.
+        topics: names as on the cluster, with the prefix.
+        positions: topic -> partition -> the offset to start at; a missing one starts at the
+            oldest record.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Iterable[str],
+        positions: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> None:
+        self._kafka = kafka
+        self._topics = tuple(topics)
+        self._positions: Offsets = {
+            topic: dict((positions or {}).get(topic, {})) for topic in self._topics
+        }
+        self._partitions: list[TopicPartition] = []
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect, and check that the cluster has what the positions ask for.
+
+        Raises:
+            BrokerUnavailable: no broker answers.
+            TopicMissing: create the topic first.
+            OffsetsOutOfRange: a position is before the oldest record or after the newest.
+        """
+        # Made here and not in __init__: it binds to the running event loop.
+        self._consumer = consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._kafka.bootstrap,
+            client_id=self._kafka.client_id,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        )
+        try:
+            await consumer.start()
+            self._partitions = self._find_partitions(consumer)
+            await self._seek(consumer)
+        except KafkaError as error:
+            await self.stop()
+            raise BrokerUnavailable(f"{self._kafka.bootstrap}: {error!r}") from error
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("reader_started", positions=self._positions)
+
+    async def stop(self) -> None:
+        """Disconnect; the positions stay readable."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def __aenter__(self) -> TopicReader:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    async def read(self, timeout_ms: int, max_records: int | None = None) -> list[Record]:
+        """The next records: in order within a partition, partitions one after another.
+
+        Args:
+            timeout_ms: how long to wait when there is none; then the list is empty.
+            max_records: at most so many; None for all that have arrived.
+
+        Raises:
+            OffsetsOutOfRange: records expired before they were read.
+            ReadFailed: the broker refuses.
+        """
+        consumer = self._started()
+        try:
+            batches = await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            raise OffsetsOutOfRange(
+                f"{error}: these records expired before they were read; start again from empty "
+                "state, and read faster or keep records longer"
+            ) from error
+        except KafkaError as error:
+            raise ReadFailed(f"{self._kafka.bootstrap}: {error!r}") from error
+        # The consumer's own positions: they step over control records and compacted ones.
+        for partition in self._partitions:
+            position = await consumer.position(partition)
+            self._positions[partition.topic][partition.partition] = position
+        return list(chain.from_iterable(batches.values()))
+
+    def positions(self) -> Offsets:
+        """Where the next `read` goes on; everything before it has been returned."""
+        return {topic: dict(offsets) for topic, offsets in self._positions.items()}
+
+    def known_ends(self) -> Offsets:
+        """The newest ends that fetches have told, without asking; at least the positions."""
+        consumer = self._started()
+        ends = self.positions()
+        for partition in self._partitions:
+            topic, number = partition
+            ends[topic][number] = max(ends[topic][number], consumer.highwater(partition) or 0)
+        return ends
+
+    async def end_offsets(self) -> Offsets:
+        """The offset after the newest record of each partition, asked of the cluster now."""
+        try:
+            ends = await self._started().end_offsets(self._partitions)
+        except KafkaError as error:
+            raise BrokerUnavailable(f"{self._kafka.bootstrap}: {error!r}") from error
+        return self._by_topic(ends)
+
+    async def lag(self) -> Offsets:
+        """How many offsets each partition is behind its end now."""
+        return {
+            topic: {number: end - self._positions[topic][number] for number, end in ends.items()}
+            for topic, ends in (await self.end_offsets()).items()
+        }
+
+    def pause(self, topic: str) -> None:
+        """Return no records of `topic` until it is resumed; its positions stay."""
+        self._started().pause(*self._of(topic))
+
+    def resume(self, topic: str) -> None:
+        """Return its records again."""
+        self._started().resume(*self._of(topic))
+
+    def paused(self) -> set[str]:
+        """The topics that are paused."""
+        return {partition.topic for partition in self._started().paused()}
+
+    def _started(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None, "start the reader first"
+        return self._consumer
+
+    def _of(self, topic: str) -> list[TopicPartition]:
+        return [partition for partition in self._partitions if partition.topic == topic]
+
+    def _by_topic(self, offsets: Mapping[TopicPartition, int]) -> Offsets:
+        found: Offsets = {topic: {} for topic in self._topics}
+        for (topic, number), offset in offsets.items():
+            found[topic][number] = offset
+        return found
+
+    def _find_partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        partitions = []
+        for topic in self._topics:
+            numbers = consumer.partitions_for_topic(topic)
+            if not numbers:
+                raise TopicMissing(f"{topic}: not on {self._kafka.bootstrap}; create topics first")
+            partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+        return partitions
+
+    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
+        starts = self._by_topic(await consumer.beginning_offsets(self._partitions))
+        ends = self._by_topic(await consumer.end_offsets(self._partitions))
+        for topic, offsets in self._positions.items():
+            for number in offsets.keys() - starts[topic].keys():
+                raise OffsetsOutOfRange(
+                    f"{topic} has no partition {number}, but state was read from it; the topic "
+                    "was created anew: start again from empty state"
+                )
+            for number, start in starts[topic].items():
+                position = offsets.setdefault(number, start)
+                if not start <= position <= ends[topic][number]:
+                    raise OffsetsOutOfRange(
+                        f"{topic} partition {number} has offsets {start} to {ends[topic][number]}, "
+                        f"not {position}; records expired or the topic was created anew: start "
+                        "again from empty state"
+                    )
+        # No await between assigning and seeking: the consumer must not look for offsets itself.
+        consumer.assign(self._partitions)
+        for partition in self._partitions:
+            consumer.seek(partition, self._positions[partition.topic][partition.partition])
