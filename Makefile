@@ -1,0 +1,55 @@
+# Headwater's verbs; `make help` lists them. Each takes ARGS="...", which is
+# handed to the program behind it: make test ARGS="-k freshness".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+ARGS ?=
+
+BIN := .venv/bin
+# Stamps: what they stand for is not done again until its inputs change.
+ENVIRONMENT := .venv/.complete
+JARS := .headwater/kafka/lib/pom.xml
+
+.PHONY: help setup demo test lint bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(ENVIRONMENT) $(JARS) ## the environment in .venv and Kafka's jars; every other verb does it first
+
+demo: setup ## the whole of it on real data: train, replay, score, and the table of figures
+	$(BIN)/headwater demo $(ARGS)
+
+test: lint ## lint, types, layers, then all tests against a real Kafka
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy --strict and the import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## every benchmark, peers included (benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The lock pins uv too: pip reads uv's entry from it, and uv installs the rest.
+$(ENVIRONMENT): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 is needed, and '$(PYTHON)' is not one. Install it (Debian 12:" \
+	       "apt-get install python3.11-venv) or name it: make PYTHON=/path/to/python3.11 setup" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement \
+	  <(awk '/^[^ #]/ { wanted = /^uv==/ } wanted' requirements.lock)
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(JARS): deploy/kafka/pom.xml | $(ENVIRONMENT)
+	$(BIN)/python deploy/kafka/install.py $(@D)
+	touch $@
