@@ -1,0 +1,64 @@
+"""A dead letter holds the original untouched, why it is dead, and where it came from."""
+
+import pytest
+
+from stream.codec import decode_control
+from stream.deadletters import (
+    DETAIL_HEADER,
+    OFFSET_HEADER,
+    PARTITION_HEADER,
+    REASON_HEADER,
+    TOPIC_HEADER,
+    dead_letter,
+)
+from stream.errors import MAX_DETAIL, Reason, Rejected
+from stream.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
+
+
+def test_a_dead_letter_keeps_the_original_and_says_why_and_where_from(record):
+    raw, original = b"\xff not json", [("trace", b"\x00\xff"), ("trace", b"2")]
+    message = record(b"\xfekey", raw, original, topic="shop-ads")
+    letter = dead_letter(message, Reason.UNDECODABLE, "byte 0 is no JSON")
+    assert letter == (
+        "shop-ads.dlq",
+        b"\xfekey",
+        raw,
+        [
+            *original,
+            ("__streams.errors.exception", b"undecodable"),
+            ("__streams.errors.message", b"byte 0 is no JSON"),
+            ("__streams.errors.topic", b"shop-ads"),
+            ("__streams.errors.partition", b"3"),
+            ("__streams.errors.offset", b"41"),
+        ],
+    )
+
+
+def test_null_keys_and_values_stay_null(record):
+    letter = dead_letter(record(None, None), Reason.NULL_KEY, "")
+    assert (letter.key, letter.value) == (None, None)
+
+
+def test_a_record_rejected_a_second_time_has_the_newest_reason_last(record):
+    first = dead_letter(record(b"1", b"{", topic="ads"), Reason.UNDECODABLE, "first")
+    again = dead_letter(
+        record(first.key, first.value, first.headers, topic="ads"), Reason.BAD_KEY, "second"
+    )
+    assert again.headers[: len(first.headers)] == first.headers
+    newest = dict(again.headers)
+    assert newest[REASON_HEADER] == b"bad_key"
+    assert newest[DETAIL_HEADER] == b"second"
+    assert {TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER} <= newest.keys()
+
+
+def test_a_record_of_any_size_fits_on_its_dead_letter_topic(record):
+    """A detail quotes the record, and must not grow with it."""
+    huge = "x" * (MAX_MESSAGE_BYTES - 100)
+    status = f'{{"version": 1, "status": "{huge}"}}'.encode()
+    for message in (record(b"1", status), record(huge.encode(), b"{}")):
+        with pytest.raises(Rejected) as rejected:
+            decode_control(message)
+        letter = dead_letter(message, rejected.value.reason, rejected.value.detail)
+        added = sum(len(name) + len(value) for name, value in letter.headers)
+        assert MAX_DETAIL // 10 < added < 2 * MAX_DETAIL
+        assert MAX_MESSAGE_BYTES + added < MAX_DEAD_LETTER_BYTES
