@@ -65,11 +65,13 @@ class IngestLoop(Generic[Record]):
         """Build the loop.
 
         Args:
+            reader: reads the one topic that `applier` is for, started.
             clock_caught_up: waited for before an event is called one of the future, because the
                 clock may be on its way on another topic.
             upkeep: bounded upkeep that runs on the intake thread between batches.
         """
         self.applier = applier
+        (self._topic,) = reader.positions()
         self._reader = reader
         self._publisher = publisher
         self._thread = thread
@@ -78,15 +80,15 @@ class IngestLoop(Generic[Record]):
         self._clock_caught_up = clock_caught_up
         self._upkeep = upkeep
         self._progress = asyncio.Condition()
-        self._applied: dict[int, int] = reader.positions()
+        self._applied = reader.positions()[self._topic]
 
     async def run(self) -> None:
         """Read and apply for ever."""
         while True:
             messages = await self._reader.read(self._settings.poll_ms, self._settings.batch_records)
             fetched_ms = wall_ms()
-            next_offsets = self._reader.positions()
-            for partition, end in self._reader.known_ends().items():
+            next_offsets = self._reader.positions()[self._topic]
+            for partition, end in self._reader.known_ends()[self._topic].items():
                 self._lag.note_fetched(self.applier.topic, partition, end)
             if messages:
                 batch = await self._decode(messages, fetched_ms)
@@ -98,7 +100,7 @@ class IngestLoop(Generic[Record]):
 
     async def caught_up(self) -> None:
         """Wait until everything that is on the topic now has been applied."""
-        ends = await self._reader.end_offsets()
+        ends = (await self._reader.end_offsets())[self._topic]
         async with self._progress:
             await self._progress.wait_for(
                 lambda: all(self._applied.get(p, 0) >= end for p, end in ends.items())

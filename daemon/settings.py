@@ -1,8 +1,8 @@
 """Settings: one TOML file, overridden by the environment, overridden by the command line.
 
 Owns every key that an operator can set, its default and its bounds. Settings are read once, are
-frozen, and each part receives only its own section. What a key does is written beside it; the
-same text is what `docs/configuration.md` is checked against.
+frozen, and each part receives only its own section. What a key does is written beside it, and
+`daemon.reference` makes `docs/configuration.md` of it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ class WorkerSection(Section):
     host: str = Field(default="127.0.0.1", description="address of the HTTP server")
     port: int = Field(default=8080, ge=0, le=65_535, description="its port; 0 picks a free one")
     threads: int = Field(default=1, ge=1, le=64, description="threads of torch inside one request")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe event that is logged"
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="text for people, or one JSON object a line"
+    )
 
 
 class ClockSection(Section):
@@ -94,16 +98,16 @@ class HistorySection(Section):
 class ModelsSection(Section):
     """Checkpoints by name, under state_dir/checkpoints; "none" turns a model off."""
 
-    retriever: str = "none"
-    ranker: str = "none"
+    retriever: str = Field(default="none", description="what finds candidates")
+    ranker: str = Field(default="none", description="what orders them")
 
 
 class ValueSection(Section):
     """The final order: bid^bid_power x p(engage)^engage_power x p(consume)^consume_power."""
 
-    bid_power: float = Field(default=1.0, ge=0)
-    engage_power: float = Field(default=1.0, ge=0)
-    consume_power: float = Field(default=0.0, ge=0)
+    bid_power: float = Field(default=1.0, ge=0, description="0 ignores the bid")
+    engage_power: float = Field(default=1.0, ge=0, description="weight of engagement")
+    consume_power: float = Field(default=0.0, ge=0, description="weight of consumption")
 
 
 class ScoringSection(Section):

@@ -238,7 +238,8 @@ class Worker:
         for applier in appliers:
             events = applier.topic == USER_EVENTS
             positions = store.next_offsets() if events else self._writer.next_offsets(applier.topic)
-            reader = TopicReader(self._kafka, applier.topic, positions)
+            topic = self._kafka.topic(applier.topic)
+            reader = TopicReader(self._kafka, [topic], {topic: positions})
             await reader.start()
             stack.push_async_callback(reader.stop)
             ingest = IngestLoop(
@@ -255,7 +256,7 @@ class Worker:
             group.create_task(ingest.run())
             await ingest.caught_up()
             self.readiness.meet(applier.topic)
-            log.info("caught_up", topic=applier.topic, offsets=reader.positions())
+            log.info("caught_up", positions=reader.positions())
 
     async def _snapshots(self) -> NoReturn:
         while True:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import ConfigurationError, load
+from daemon import reference
+from daemon.settings import ConfigurationError, Settings, load
 
 
 @pytest.fixture
@@ -57,3 +58,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_settings_cannot_change():
     with pytest.raises(ValueError, match="frozen"):
         load().worker.port = 1
+
+
+def test_the_page_of_settings_is_the_one_that_the_settings_make():
+    assert reference.PAGE.read_text() == reference.page(), "run python -m daemon.reference"
+
+
+def test_every_setting_says_what_it_means():
+    for name, section in Settings.model_fields.items():
+        for key, setting in section.annotation.model_fields.items():
+            assert setting.description, f"{name}.{key}"

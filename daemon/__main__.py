@@ -1,0 +1,5 @@
+"""`python -m daemon`: the same as `headwater`."""
+
+from .cli import main
+
+main()
