@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from .errors import BrokerUnavailable, StreamError
@@ -76,19 +77,9 @@ class TopicReader:
             TopicMissing: create the topic first.
             OffsetsOutOfRange: a position is before the oldest record or after the newest.
         """
-        # Made here and not in __init__: it binds to the running event loop.
-        self._consumer = consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap,
-            client_id=self._kafka.client_id,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-        )
         try:
-            await consumer.start()
-            self._partitions = self._find_partitions(consumer)
-            await self._seek(consumer)
+            self._partitions = await self._find_partitions()
+            await self._start_consumer()
         except KafkaError as error:
             await self.stop()
             raise BrokerUnavailable(f"{self._kafka.bootstrap}: {error!r}") from error
@@ -189,18 +180,48 @@ class TopicReader:
             found[topic][number] = offset
         return found
 
-    def _find_partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        partitions = []
+    async def _find_partitions(self) -> list[TopicPartition]:
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self._kafka.bootstrap, client_id=self._kafka.client_id
+        )
+        try:
+            await admin.start()
+            # All topics: asking for one by name creates it on a broker that auto-creates.
+            described = await admin.describe_topics()
+        finally:
+            await admin.close()
+        known = {topic["topic"]: topic["partitions"] for topic in described}
         for topic in self._topics:
-            numbers = consumer.partitions_for_topic(topic)
-            if not numbers:
+            if not known.get(topic):
                 raise TopicMissing(f"{topic}: not on {self._kafka.bootstrap}; create topics first")
-            partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
-        return partitions
+        return sorted(
+            TopicPartition(topic, partition["partition"])
+            for topic in self._topics
+            for partition in known[topic]
+        )
 
-    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
-        starts = self._by_topic(await consumer.beginning_offsets(self._partitions))
-        ends = self._by_topic(await consumer.end_offsets(self._partitions))
+    async def _start_consumer(self) -> None:
+        # Made here and not in __init__: it binds to the running event loop.
+        self._consumer = consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._kafka.bootstrap,
+            client_id=self._kafka.client_id,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        )
+        await consumer.start()
+        self._check_positions(
+            self._by_topic(await consumer.beginning_offsets(self._partitions)),
+            self._by_topic(await consumer.end_offsets(self._partitions)),
+        )
+        # No await between assigning and seeking: the consumer must not look for offsets itself.
+        consumer.assign(self._partitions)
+        for partition in self._partitions:
+            consumer.seek(partition, self._positions[partition.topic][partition.partition])
+
+    def _check_positions(self, starts: Offsets, ends: Offsets) -> None:
+        """Fill in the positions that are missing; refuse those that the cluster does not have."""
         for topic, offsets in self._positions.items():
             for number in offsets.keys() - starts[topic].keys():
                 raise OffsetsOutOfRange(
@@ -215,7 +236,3 @@ class TopicReader:
                         f"not {position}; records expired or the topic was created anew: start "
                         "again from empty state"
                     )
-        # No await between assigning and seeking: the consumer must not look for offsets itself.
-        consumer.assign(self._partitions)
-        for partition in self._partitions:
-            consumer.seek(partition, self._positions[partition.topic][partition.partition])

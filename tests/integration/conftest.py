@@ -47,13 +47,12 @@ def kafka_bootstrap(kafka_jars: Path) -> Iterator[str]:
         cwd=ROOT,
         start_new_session=True,
     ) as process:
-        assert process.stdin is not None
         assert process.stdout is not None
         # Log lines, for example of jars being fetched, come before it.
         bootstrap = next((line for line in process.stdout if line.startswith("127.0.0.1:")), None)
         assert bootstrap is not None, "the broker did not start; its error is above"
         yield bootstrap.strip()
-        process.stdin.close()
+        process.communicate()
 
 
 @pytest.fixture
