@@ -68,16 +68,15 @@ class Difference:
     found: str
 
     def __str__(self) -> str:
-        match self.setting:
-            case "topic":
-                remedy = "create it with `headwater topics create`"
-            case "partitions":
-                remedy = (
-                    "a changed count moves keys to other partitions, so use another prefix and "
-                    "publish again, or delete the topic and create it anew"
-                )
-            case _:
-                remedy = "set it on the topic, or use another prefix"
+        if self.setting == "topic":
+            return f"{self.topic}: {self.found}; create it with `headwater topics create`"
+        if self.setting == "partitions":
+            remedy = (
+                "a changed count moves keys to other partitions, so use another prefix and "
+                "publish again, or delete the topic and create it anew"
+            )
+        else:
+            remedy = "set it on the topic, or use another prefix"
         return f"{self.topic}: {self.setting} is {self.found}, not {self.expected}; {remedy}"
 
 
@@ -129,8 +128,8 @@ async def create_missing(
     """
     wanted = {spec.name: spec for spec in _specs(kafka, specs)}
     async with _admin(kafka, timeout_s) as admin:
-        missing = [spec for name, spec in wanted.items() if name not in await _partitions(admin)]
-        created = await _create(admin, missing)
+        present = await _partitions(admin)
+        created = await _create(admin, [s for name, s in wanted.items() if name not in present])
         await _until_led(admin, set(wanted))
     if created:
         log.info("topics_created", topics=created)

@@ -82,7 +82,6 @@ def test_every_name_takes_the_prefix_and_gives_it_back():
 @pytest.mark.parametrize(
     ("setting", "expected", "found", "remedy"),
     [
-        ("topic", "present", "missing", "headwater topics create"),
         ("partitions", "8", "6", "another prefix"),
         ("cleanup.policy", "compact", "delete", "set it on the topic"),
     ],
@@ -91,6 +90,11 @@ def test_a_difference_says_what_is_what_should_be_and_what_to_do(setting, expect
     text = str(Difference("shop-ads", setting, expected, found))
     assert text.startswith(f"shop-ads: {setting} is {found}, not {expected}; ")
     assert remedy in text
+
+
+def test_a_missing_topic_is_called_missing():
+    text = str(Difference("shop-ads", "topic", "present", "missing"))
+    assert text == "shop-ads: missing; create it with `headwater topics create`"
 
 
 @pytest.mark.parametrize("call", [create_missing, check])
