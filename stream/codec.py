@@ -119,7 +119,11 @@ def encode_id(number: int) -> bytes:
 
 
 def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdChange:
-    """Read a record of `ads`; a null value is a delete. A weight of 0 is no feature."""
+    """Read a record of `ads`; a null value is a delete, and a weight of 0 is no feature.
+
+    Raises:
+        Rejected: the key or the value is not as it must be.
+    """
     ad_id = _key_id(message.key)
     value = message.value
     if value is None:
@@ -142,7 +146,11 @@ def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdC
 def decode_control(
     message: Message, unknown_keys: Counter[str] | None = None
 ) -> ControlChange | ClockTick:
-    """Read a record of `ads-control`; a null value asks for the defaults."""
+    """Read a record of `ads-control`; a null value asks for the defaults.
+
+    Raises:
+        Rejected: the key or the value is not as it must be.
+    """
     key, value = message.key, message.value
     if key == CLOCK_KEY:
         if value is None:
@@ -158,7 +166,11 @@ def decode_control(
 def decode_event(
     message: Message, now_ms: int, unknown_keys: Counter[str] | None = None
 ) -> EventRecord:
-    """Read a record of `user-events`; `now_ms` is the clock that its time is held against."""
+    """Read a record of `user-events`; `now_ms` is the clock that its time is held against.
+
+    Raises:
+        Rejected: the key or the value is not as it must be.
+    """
     user_id = _key_id(message.key)
     value = message.value
     if value is None:
@@ -211,7 +223,11 @@ def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) 
 
 
 def decode_response(value: bytes) -> ScoreResponse:
-    """Read a record of `score-responses`; keys that this version does not know are ignored."""
+    """Read a record of `score-responses`; keys that this version does not know are ignored.
+
+    Raises:
+        Rejected: not a response.
+    """
     body = decode_any(value)
     try:
         body["user_id"] = _field_id(body["user_id"], "user_id")

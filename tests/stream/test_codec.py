@@ -80,7 +80,7 @@ NOT_AN_ID = [
     b"1" * 5_000,
     b"\xff\xfe",
     b"\xb2",  # superscript two in Latin-1, a digit to str.isdigit
-    "٣".encode(),
+    "\u0663".encode(),  # three in Arabic digits
 ]
 
 NOT_JSON = [
@@ -440,6 +440,7 @@ def test_an_old_event_is_applied(record):
         {"ad_id": ""},
         {"ad_id": "-1"},
         {"ad_id": "007"},
+        {"ad_id": "\u0663"},  # three in Arabic digits, which int() reads
         {"ad_id": "9223372036854775808"},
         {"action": None},
         {"time_ms": None},

@@ -137,6 +137,7 @@ def test_a_malformed_request_can_be_answered_when_its_ids_can_be_read(change):
         ({"user_id": 1234}, "r-1", None),
         ({"user_id": "01234"}, "r-1", None),
         ({"user_id": "-1"}, "r-1", None),
+        ({"user_id": "\u0663"}, "r-1", None),  # three in Arabic digits, which int() reads
         ({"user_id": str(MAX_ID + 1)}, "r-1", None),
     ],
 )
