@@ -1,0 +1,71 @@
+"""`python -m benchmarks`: every benchmark, one after the other.
+
+Owns the order and the one file that all rows end in. Each benchmark is a
+process of its own, so that none runs in the memory, threads or compiled code
+that another left behind.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+def benchmarks() -> list[str]:
+    """Names of the modules that can be run, this one left out."""
+    return sorted(
+        path.stem
+        for path in FOLDER.glob("*.py")
+        if path.name != Path(__file__).name and '__name__ == "__main__"' in path.read_text("utf-8")
+    )
+
+
+def run(name: str) -> list[dict[str, Any]]:
+    """Run one benchmark; its output goes to the screen.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        subprocess.CalledProcessError: it failed, and said why on its own.
+    """
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        subprocess.run(
+            [sys.executable, "-m", f"{FOLDER.name}.{name}", "--json", str(file)], check=True
+        )
+        rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
+    return rows
+
+
+def main() -> int:
+    """Run what was asked for; 1 if any of it failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
+    arguments = parser.parse_args()
+    known = benchmarks()
+    if unknown := set(arguments.names) - set(known):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for name in arguments.names or known:
+        print(f"== {name}", flush=True)
+        try:
+            rows += run(name)
+        except subprocess.CalledProcessError:
+            failed.append(name)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
