@@ -54,8 +54,9 @@ LOOP_LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.010, 0.025, 0.050, 0.100, 0
 
 SNAPSHOT_BUCKETS_S: Final = (0.010, 0.030, 0.100, 0.300, 1.0, 3.0, 10.0, 30.0, 100.0)
 
-# The bucket at 0 counts requests that no ad was eligible for.
-CANDIDATE_BUCKETS: Final = (0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+# The bucket at 0 counts requests that no ad was eligible for; a full answer of
+# retrieval, 300 by default, ends on a bound.
+CANDIDATE_BUCKETS: Final = (0, 1, 10, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000)
 
 # Records: what came in, and what became of it.
 RECORDS_APPLIED: Final = Counter(
