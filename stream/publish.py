@@ -108,7 +108,7 @@ class Publisher:
                 written = await self._send_void(producer, topic, headers, partition)
             else:
                 written = await producer.send(
-                    topic, value, key, partition=partition, headers=headers
+                    topic, value, key, partition=partition, headers=list(headers)
                 )
         except KafkaError as error:
             raise PublishFailed(f"{topic}: {error!r}") from error
@@ -152,7 +152,7 @@ class Publisher:
     ) -> Future[RecordMetadata]:
         """A record with neither key nor value, which aiokafka takes only as a batch of its own."""
         batch = producer.create_batch()
-        batch.append(timestamp=None, key=None, value=None, headers=headers)
+        batch.append(timestamp=None, key=None, value=None, headers=list(headers))
         where = (await self.partitions(topic))[0] if partition is None else partition
         written: Future[RecordMetadata] = await producer.send_batch(batch, topic, partition=where)
         return written
