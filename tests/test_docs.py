@@ -1,7 +1,6 @@
 """The documents cannot rot: what they name exists, and what exists is named."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -26,15 +25,8 @@ EXPOSED_SUFFIX = {"counter": "_total", "info": "_info"}
 
 
 def documents() -> list[Path]:
-    """Every Markdown file that is, or is about to be, in the repository."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return sorted(path for name in listed.stdout.split() if (path := ROOT / name).is_file())
+    """Every Markdown file of the repository."""
+    return sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")})
 
 
 def read(path: Path) -> str:
