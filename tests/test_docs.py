@@ -20,7 +20,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 # Systems in benchmark rows, which look like metrics.
-SYSTEMS = {"headwater_ranked"}
+SYSTEMS = {"headwater_ranked", "headwater_ranker", "headwater_retriever"}
 EXPOSED_SUFFIX = {"counter": "_total", "info": "_info"}
 
 
