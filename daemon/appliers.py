@@ -20,18 +20,10 @@ from monitoring.metrics import (
     RECORDS_SKIPPED,
     UNKNOWN_KEYS,
 )
-from stream.codec import (
-    AdChange,
-    ControlChange,
-    EventRecord,
-    Message,
-    decode_ad,
-    decode_control,
-    decode_event,
-)
+from stream.codec import Message, decode_ad, decode_control, decode_event
 from stream.errors import Rejected
 from stream.histories import HistoryStore
-from stream.records import ClockTick
+from stream.records import AdChange, ClockTick, ControlChange, EventRecord
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 
 from .clock import Clock, wall_ms

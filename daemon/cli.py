@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(broker.app, name="broker")
 app.add_typer(topics.app, name="topics")
-app.add_typer(train.app, name="train")
+app.command("train")(train.train)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)

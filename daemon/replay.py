@@ -27,7 +27,8 @@ HOUR_MS: Final = 3_600_000
 # At a speed, events go out in portions that follow each other by this time: all of an hour's at
 # once would be bursts, not a stream.
 PORTION_S: Final = 0.1
-_DAY_MS: Final = 24 * HOUR_MS
+# Large enough that waiting for the broker after each portion costs nothing.
+_PAST_PORTION_MS: Final = 168 * HOUR_MS
 
 
 class Recording(Protocol):
@@ -125,7 +126,6 @@ class Replay:
                 await stretch.send(self._recording.ad_changes(until_ms))
                 await stretch.tick(until_ms)
             stretch.arrive(until_ms)
-        await self._publisher.flush()
         stretch.arrive(time_ms)
         self._time_ms = time_ms
         return stretch.progress
@@ -138,8 +138,7 @@ class Replay:
         """
         start_ms = self._recording.start_ms
         await stretch.tick(start_ms)
-        await self._publisher.flush()
-        for from_ms, until_ms in _portions(self._recording.first_ms, start_ms, _DAY_MS):
+        for from_ms, until_ms in _portions(self._recording.first_ms, start_ms, _PAST_PORTION_MS):
             await stretch.send(self._recording.events(from_ms, until_ms))
             stretch.arrive(until_ms)
         await stretch.send(self._recording.ad_changes(start_ms))
@@ -163,26 +162,29 @@ class _Stretch:
         self._began_s = time.monotonic()
 
     async def send(self, records: Iterable[Outgoing]) -> None:
-        """Send records in order; they may be still on their way at return."""
-        counts = self.progress.records
-        for topic, key, value, headers in records:
-            await self._publisher.send(topic, key, value, headers)
-            counts[topic] += 1
+        """Send records in order; the broker has them at return."""
+        await self._publisher.send_all(self._counted(records))
 
     async def tick(self, time_ms: int) -> None:
         """Set the workers' clock, on every partition because each is read at its own pace."""
-        # What the clock makes due must be there before it.
-        await self._publisher.flush()
         value = encode_tick(ClockTick(time_ms))
         for partition in await self._publisher.partitions(self._control_topic):
             await self._publisher.send(self._control_topic, CLOCK_KEY, value, partition=partition)
             self.progress.records[self._control_topic] += 1
+        # What comes next must be later in the log, so that no reader sees a day without its clock.
+        await self._publisher.flush()
 
     def arrive(self, time_ms: int) -> None:
         """Note and report how far it has come."""
         self.progress.time_ms = time_ms
         self.progress.seconds = time.monotonic() - self._began_s
         self._report(self.progress)
+
+    def _counted(self, records: Iterable[Outgoing]) -> Iterator[Outgoing]:
+        counts = self.progress.records
+        for record in records:
+            counts[record[0]] += 1
+            yield record
 
 
 def _portions(from_ms: int, until_ms: int, step_ms: int) -> Iterator[tuple[int, int]]:

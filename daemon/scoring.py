@@ -94,12 +94,14 @@ class Scorer:
         query = self._query(request, user, now_ms)
         with_features = time.perf_counter()
 
-        wanted = None
-        if request.candidates is not None:
-            wanted = np.array(request.candidates, np.int64)
-        limit = max(request.k, self._settings.candidates)
-        found = published.view.search(query, limit, wanted)
-        if wanted is not None and len(found.ad_ids) < len(np.unique(wanted)):
+        among, limit = None, self._settings.candidates
+        if isinstance(request.candidates, int):
+            limit = request.candidates
+        elif request.candidates is not None:
+            among = np.unique(np.array(request.candidates, np.int64))
+            limit = len(among)
+        found = published.view.search(query, max(request.k, limit), among)
+        if among is not None and len(found.ad_ids) < len(among):
             flags.append("candidates_missing")
         retrieved = time.perf_counter()
 
@@ -135,8 +137,15 @@ class Scorer:
         for field in UNSUPPORTED_FIELDS:
             if getattr(request, field):
                 raise RequestRefused("unsupported", f"{field} is not supported by this version")
-        if request.k > self._settings.max_k:
-            raise RequestRefused("invalid", f"k = {request.k}; at most {self._settings.max_k}")
+        wanted = request.candidates
+        asked = {
+            "k": request.k,
+            "candidates": wanted if isinstance(wanted, int) else len(wanted or ()),
+        }
+        for name, number in asked.items():
+            if number > self._settings.max_candidates:
+                limit = self._settings.max_candidates
+                raise RequestRefused("invalid_field", f"{name}: {number} ads; at most {limit}")
 
     def _user(self, request: ScoreRequest, now_ms: int) -> Request | None:
         """The user's side as the models read it; None without any model."""

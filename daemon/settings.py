@@ -116,7 +116,9 @@ class ScoringSection(Section):
     candidates: int = Field(
         default=300, ge=1, le=10_000, description="ads that retrieval hands to the ranker"
     )
-    max_k: int = Field(default=1_000, ge=1, le=10_000, description="largest k of a request")
+    max_candidates: int = Field(
+        default=5_000, ge=1, le=100_000, description="most ads that a request may ask for or name"
+    )
     max_queue: int = Field(
         default=256, ge=1, description="requests that may wait; the next one is refused"
     )

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from gpuindex import AdBatch, DeliveryBatch, Rule, Targeting
-from stream.codec import AdChange, ControlChange
-from stream.records import Ad
+from stream.records import Ad, AdChange, ControlChange
 from stream.records import Rule as RecordRule
 
 from .features import FeatureMap

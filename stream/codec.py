@@ -287,8 +287,11 @@ def _request_json(value: bytes | None) -> dict[str, Any]:
 
 
 def _request(body: dict[str, Any], unknown_keys: Counter[str] | None) -> ScoreRequest:
-    user_id = _field_id(body.get("user_id"), "user_id")
-    request = convert({**body, "user_id": user_id}, ScoreRequest, SCORE_REQUESTS, unknown_keys)
+    ids: dict[str, Any] = {"user_id": _field_id(body.get("user_id"), "user_id")}
+    candidates = body.get("candidates")
+    if isinstance(candidates, list):
+        ids["candidates"] = [_field_id(ad_id, "candidates") for ad_id in candidates]
+    request = convert({**body, **ids}, ScoreRequest, SCORE_REQUESTS, unknown_keys)
     for fields in (request.user, request.context, request.filters):
         check_names(fields)
     check_count((*request.user.values(), *request.context.values()))
@@ -316,6 +319,9 @@ def _encode_with_ids(record: ScoreRequest | ScoreResponse | Impression) -> bytes
     body["user_id"] = str(body["user_id"])
     for ad in body.get("ads", ()):
         ad["ad_id"] = str(ad["ad_id"])
+    candidates = body.get("candidates")
+    if isinstance(candidates, list | tuple):
+        body["candidates"] = [str(ad_id) for ad_id in candidates]
     return _ENCODER.encode(body)
 
 

@@ -117,8 +117,9 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The profile; an absent field is unknown."""
     k: Annotated[int, Meta(ge=1)] = 10
     """How many ads to answer with."""
-    candidates: Annotated[int, Meta(ge=1)] | None = None
-    """How many ads retrieval hands to the ranker; None is the worker's setting."""
+    candidates: Annotated[int, Meta(ge=1)] | tuple[Unsigned63, ...] | None = None
+    """The ads to choose from, by id; or how many ads retrieval hands to the ranker. None: all ads,
+    and the worker's setting."""
     filters: dict[str, Rule] = {}
     """Conditions on the ads' own features."""
     context: dict[str, Values] = {}

@@ -1,7 +1,8 @@
 """The topics: their names, partitions and configuration, creating and checking them.
 
-Owns the table of what must exist on the cluster. Promises that nothing that exists is ever changed:
-what is missing is created, and what differs is reported with what an operator can do about it.
+Owns the table of what must exist on the cluster. Promises that nothing that exists is changed: what
+is missing is created, what differs is reported with what an operator can do about it, and only
+`delete` takes anything away.
 """
 
 from __future__ import annotations
@@ -162,6 +163,24 @@ async def check(
             if found.get(setting) != value
         ]
     return differences
+
+
+async def delete(
+    kafka: Kafka, specs: Iterable[TopicSpec] | None = None, *, timeout_s: float = 30.0
+) -> list[str]:
+    """Delete the topics of `specs` that are there, with all their records; says which.
+
+    Raises:
+        BrokerUnavailable: no broker answers in time.
+    """
+    names = {spec.name for spec in _specs(kafka, specs)}
+    async with _admin(kafka, timeout_s) as admin:
+        present = sorted(names & (await _partitions(admin)).keys())
+        if present:
+            await admin.delete_topics(present)
+        while names & (await _partitions(admin)).keys():
+            await asyncio.sleep(0.05)
+    return present
 
 
 def _compacted(**more: str) -> dict[str, str]:

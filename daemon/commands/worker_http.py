@@ -1,15 +1,12 @@
-"""Asking a running worker over HTTP."""
+"""Asking a running worker from the command line."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import aiohttp
-
+from ..client import WorkerClient, WorkerUnreachable
 from .failure import Failed
-
-TIMEOUT_S = 10.0
 
 
 def get(url: str, path: str) -> dict[str, Any]:
@@ -18,16 +15,15 @@ def get(url: str, path: str) -> dict[str, Any]:
     Raises:
         Failed: no worker answers there, or it answers with an error.
     """
-    return asyncio.run(_get(url.rstrip("/") + path))
-
-
-async def _get(url: str) -> dict[str, Any]:
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
-            body: dict[str, Any] = await answer.json()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Failed(f"{url}: {error or 'no answer'}; is the worker running there?") from None
+        body = asyncio.run(_get(url, path))
+    except WorkerUnreachable as error:
+        raise Failed(str(error)) from None
     if "error" in body:
-        raise Failed(f"{url}: {body['error']['message']}")
+        raise Failed(f"{url}{path}: {body['error']['message']}")
     return body
+
+
+async def _get(url: str, path: str) -> dict[str, Any]:
+    async with WorkerClient(url) as client:
+        return await client.get(path)

@@ -6,7 +6,7 @@ import pytest
 
 from stream.errors import BrokerUnavailable, TopicRefused
 from stream.settings import Kafka
-from stream.topics import TopicSpec, check, create_missing, topic_specs
+from stream.topics import TopicSpec, check, create_missing, delete, topic_specs
 
 
 async def test_created_topics_differ_in_nothing_and_are_not_created_twice(kafka: Kafka) -> None:
@@ -45,3 +45,11 @@ async def test_absent_broker_is_reported_with_its_address() -> None:
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1") as caught:
         await check(nobody)
     assert caught.value.retriable
+
+
+async def test_deleted_topics_are_gone_and_the_others_stay(kafka: Kafka) -> None:
+    await create_missing(kafka)
+    specs = topic_specs(kafka.prefix)
+    assert await delete(kafka, specs[:2]) == sorted(spec.name for spec in specs[:2])
+    assert {d.topic for d in await check(kafka)} == {spec.name for spec in specs[:2]}
+    assert await delete(kafka, specs[:2]) == []

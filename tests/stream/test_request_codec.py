@@ -80,6 +80,14 @@ def test_a_request_of_two_ids_has_every_default():
     assert (request.deadline_ms, request.now_ms, request.max_staleness_ms) == (None, None, None)
 
 
+def test_candidates_are_a_number_of_ads_or_the_ads_themselves():
+    ids = ["17", str(2**63 - 1), "0"]
+    request = decode_request(b"1234", value(REQUEST | {"candidates": ids}))
+    assert request.candidates == (17, 2**63 - 1, 0)
+    assert decode_request(b"1234", encode_request(request)) == request
+    assert decode_request(b"1234", value(REQUEST | {"candidates": []})).candidates == ()
+
+
 def test_the_seed_of_a_request_without_one_is_a_fixed_hash_of_its_id():
     """Workers and versions must agree on it, so the value itself is the claim."""
     assert ScoreRequest(request_id="a", user_id=1).effective_seed == 3_405_396_810_240_292_928
@@ -103,6 +111,9 @@ def test_over_http_there_is_no_key_to_hold_the_user_against():
         {"k": "100"},
         {"k": 1.5},
         {"candidates": 0},
+        {"candidates": [17]},
+        {"candidates": ["-1"]},
+        {"candidates": "17"},
         {"filters": {"department": ["GROCERY"]}},
         {"filters": {"": {}}},
         {"context": {"store": "367"}},

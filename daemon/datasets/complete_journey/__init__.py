@@ -23,6 +23,7 @@ from .fields import (
     PROFILE_FIELDS,
     SLOTS,
 )
+from .recording import Recording
 from .tables import ads, events, training_tables, users, visits
 from .weeks import FIRST_WEEK, LAST_WEEK, week_of, week_start_ms
 from .wheel import DatasetMissing
@@ -38,6 +39,7 @@ __all__ = [
     "PROFILE_FIELDS",
     "SLOTS",
     "DatasetMissing",
+    "Recording",
     "ads",
     "events",
     "training_tables",

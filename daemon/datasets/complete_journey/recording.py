@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from stream.codec import VERSION_HEADER, encode_ad, encode_delivery, encode_event, encode_id
 from stream.publish import Outgoing
@@ -26,6 +27,10 @@ from .weeks import FIRST_WEEK, LAST_WEEK, week_start_ms
 
 # The data knows no bids; equal ones leave the order to the models.
 BID: Final = 1.0
+
+_NO_AD: Final = -1
+
+_Codes = NDArray[np.int32]
 
 
 class Recording:
@@ -57,11 +62,11 @@ class Recording:
 
     def count_events(self, from_ms: int, until_ms: int) -> int:
         """How many purchases there are from a time until before another."""
-        return len(self._purchases.between(from_ms, until_ms))
+        return len(self._purchases.rows(from_ms, until_ms))
 
     def events(self, from_ms: int, until_ms: int) -> Iterator[Outgoing]:
         """The purchases from a time until before another, oldest first."""
-        return map(self._purchases.record, self._purchases.between(from_ms, until_ms))
+        return self._purchases.records(self._purchases.rows(from_ms, until_ms))
 
     def ad_changes(self, time_ms: int) -> Iterator[Outgoing]:
         """What happens to ads at a time: nothing, except on the Mondays of the weeks.
@@ -79,46 +84,56 @@ class Recording:
             yield self._control_topic, key, encode_delivery(_delivery(row)), ()
             yield self._ads_topic, key, encode_ad(_ad(row)), ()
         before = self._ads.filter(pc.field("week") == week - 1)["ad_id"].to_numpy()
-        version = (VERSION_HEADER, encode_id(time_ms))
+        version = [(VERSION_HEADER, encode_id(time_ms))]
         for ad_id in np.setdiff1d(before, listed["ad_id"].to_numpy()).tolist():
             # Its delivery state stays: that flight is over, and the next listing brings another.
-            yield self._ads_topic, encode_id(ad_id), None, (version,)
+            yield self._ads_topic, encode_id(ad_id), None, version
 
 
 class _Purchases:
-    """Purchases as records, built by row; what rows share is prepared once."""
+    """Purchases as records, built when asked for; what records share is prepared once."""
 
     def __init__(self, topic: str, table: pa.Table) -> None:
         self._topic = topic
         self._times_ms = table["time_ms"].to_numpy()
-        self._users = table["user_id"].to_numpy().tolist()
-        self._values = table["value"].to_numpy().tolist()
-        self._ad_ids = table["ad_id"].to_pylist()
-        self._products, self._product_features = _product_features(table)
-        self._stores, self._store_values = _codes(table["store"])
-        self._quantities, self._quantity_values = _codes(table["quantity"])
-        self._keys = {user_id: encode_id(user_id) for user_id in set(self._users)}
+        products, self._product_features = _product_features(table)
+        stores, self._store_values = _codes(table["store"])
+        quantities, self._quantity_values = _codes(table["quantity"])
+        self._columns = (
+            table["user_id"].to_numpy(),
+            self._times_ms,
+            table["value"].to_numpy(),
+            table["ad_id"].fill_null(_NO_AD).to_numpy(),
+            products,
+            stores,
+            quantities,
+        )
 
-    def between(self, from_ms: int, until_ms: int) -> range:
+    def rows(self, from_ms: int, until_ms: int) -> range:
         """The rows of the purchases from a time until before another."""
         low, high = np.searchsorted(self._times_ms, [from_ms, until_ms]).tolist()
         return range(low, high)
 
-    def record(self, row: int) -> Outgoing:
-        """One purchase as a record; its event id is the row, which no other selection changes."""
-        event = UserEvent(
-            f"purchase-{row}",
-            self._ad_ids[row],
-            ACTION,
-            int(self._times_ms[row]),
-            self._values[row],
-            {
-                **self._product_features[self._products[row]],
-                "store": self._store_values[self._stores[row]],
-                "quantity": self._quantity_values[self._quantities[row]],
-            },
-        )
-        return self._topic, self._keys[self._users[row]], encode_event(event), ()
+    def records(self, rows: range) -> Iterator[Outgoing]:
+        """Purchases as records; an event id is the row, which no other selection changes."""
+        columns = [column[rows.start : rows.stop].tolist() for column in self._columns]
+        for row, user_id, time_ms, value, ad_id, product, store, quantity in zip(
+            rows, *columns, strict=True
+        ):
+            features = {
+                **self._product_features[product],
+                "store": self._store_values[store],
+                "quantity": self._quantity_values[quantity],
+            }
+            event = UserEvent(
+                f"purchase-{row}",
+                None if ad_id == _NO_AD else ad_id,
+                ACTION,
+                time_ms,
+                value,
+                features,
+            )
+            yield self._topic, encode_id(user_id), encode_event(event), ()
 
 
 def _ad(row: dict[str, Any]) -> Ad:
@@ -130,7 +145,7 @@ def _delivery(row: dict[str, Any]) -> Delivery:
     return Delivery(row["start_ms"], bid=BID, start_ms=row["start_ms"], end_ms=row["end_ms"])
 
 
-def _product_features(table: pa.Table) -> tuple[list[int], dict[int, dict[str, Values]]]:
+def _product_features(table: pa.Table) -> tuple[_Codes, dict[int, dict[str, Values]]]:
     """Each row's product code, and by code the product's known fields."""
     codes, _ = _codes(table["product"])
     distinct, first = np.unique(codes, return_index=True)
@@ -141,7 +156,7 @@ def _product_features(table: pa.Table) -> tuple[list[int], dict[int, dict[str, V
     return codes, dict(zip(distinct.tolist(), features, strict=True))
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[list[int], list[Values]]:
+def _codes(column: pa.ChunkedArray) -> tuple[_Codes, list[Values]]:
     """Each row's code, and by code the one value that it stands for."""
     encoded = column.combine_chunks()
-    return encoded.indices.to_pylist(), [(value,) for value in encoded.dictionary.to_pylist()]
+    return encoded.indices.to_numpy(), [(value,) for value in encoded.dictionary.to_pylist()]

@@ -1,0 +1,69 @@
+"""Training the two models from the packaged data set.
+
+Owns which schema the data set has, which weeks are learned from, and the names of the checkpoints.
+How a model learns is `model`'s; where the rows come from is the data set reader's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from model import checkpoints
+from model.progress import Progress
+from model.ranker import train_ranker
+from model.retriever import train_retriever
+from model.schema import Schema
+from model.tables import TrainingTables
+
+from .datasets import complete_journey as journey
+
+SCHEMA = Schema(
+    item_fields=journey.ITEM_FIELDS,
+    profile_fields=journey.PROFILE_FIELDS,
+    context_fields=journey.CONTEXT_FIELDS,
+    actions=(journey.ACTION,),
+)
+
+
+class Kind(StrEnum):
+    """The models that can be trained."""
+
+    RETRIEVER = "retriever"
+    RANKER = "ranker"
+
+
+_TRAINERS = {Kind.RETRIEVER: train_retriever, Kind.RANKER: train_ranker}
+
+
+def tables(until_week: int) -> TrainingTables:
+    """What was known at the start of a week."""
+    return journey.training_tables(until_week)
+
+
+def usable(kind: Kind, folder: Path) -> bool:
+    """Whether a whole checkpoint of that kind and of the data set's schema is in the folder."""
+    try:
+        checkpoints.read(folder, kind.value, SCHEMA)
+    except checkpoints.CheckpointError:
+        return False
+    return True
+
+
+def train(
+    kind: Kind, data: TrainingTables, preset: str, folder: Path, progress: Progress
+) -> Mapping[str, float]:
+    """Train a model and write its checkpoint.
+
+    Args:
+        kind: which of the two.
+        data: what it may learn from.
+        preset: "tiny" or "demo".
+        folder: the checkpoint's, replaced if it exists.
+        progress: told after every step.
+
+    Returns:
+        What training measured on its own held-out part.
+    """
+    return _TRAINERS[kind](data, SCHEMA, preset, folder, progress)
