@@ -1,0 +1,43 @@
+"""The live index: compressed inverted lists and embeddings that stay fresh.
+
+Ads go in as batches; a publication makes them visible; a view finds the exact
+best of them for a query. Nothing here knows Kafka, models or raw ids: the
+caller numbers features through `Index.features`.
+"""
+
+from .batch import AdBatch, Applied, DeliveryBatch
+from .dictionary import FeatureDictionary
+from .errors import (
+    IndexFault,
+    InvalidBatch,
+    InvalidQuery,
+    MemoryBudgetExceeded,
+    SnapshotUnsupported,
+)
+from .index import Index
+from .query import Query
+from .settings import IndexSettings
+from .targeting import Rule, Targeting
+from .view import AdState, Candidates, IndexView
+from .warming import warm
+
+__all__ = [
+    "AdBatch",
+    "AdState",
+    "Applied",
+    "Candidates",
+    "DeliveryBatch",
+    "FeatureDictionary",
+    "Index",
+    "IndexFault",
+    "IndexSettings",
+    "IndexView",
+    "InvalidBatch",
+    "InvalidQuery",
+    "MemoryBudgetExceeded",
+    "Query",
+    "Rule",
+    "SnapshotUnsupported",
+    "Targeting",
+    "warm",
+]

@@ -1,0 +1,68 @@
+"""What a slot holds besides postings, fixed when its version of the ad arrives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Array, Int8, Int32, Int64, grown
+
+
+@dataclass(frozen=True, eq=False)
+class AdColumns:
+    """Opaque values by slot; A slots or capacity for them.
+
+    Attributes:
+        ad_ids: [A] int64.
+        versions: [A] int64.
+        targeting: [A] int32, numbers of rule sets.
+        embeddings: [A, D] int8.
+        payload: [A, P] int64.
+    """
+
+    ad_ids: Int64
+    versions: Int64
+    targeting: Int32
+    embeddings: Int8
+    payload: Int64
+
+    @staticmethod
+    def empty(ads: int, embedding_width: int, payload_width: int) -> "AdColumns":
+        """Columns with room for some ads, their values undefined."""
+        return AdColumns(
+            ad_ids=np.empty(ads, np.int64),
+            versions=np.empty(ads, np.int64),
+            targeting=np.empty(ads, np.int32),
+            embeddings=np.empty((ads, embedding_width), np.int8),
+            payload=np.empty((ads, payload_width), np.int64),
+        )
+
+    def grown(self, used: int, needed: int) -> "AdColumns":
+        """Columns with room for `needed` ads; these stay as they are."""
+        return AdColumns(**{name: grown(array, used, needed) for name, array in self.items()})
+
+    def copied(self, ads: int) -> "AdColumns":
+        """A copy of the first ads."""
+        return AdColumns(**{name: array[:ads].copy() for name, array in self.items()})
+
+    def items(self) -> list[tuple[str, Array]]:
+        """Names and arrays."""
+        return list(vars(self).items())
+
+    @staticmethod
+    def gathered(parts: list[tuple["AdColumns", Int64]]) -> "AdColumns":
+        """The chosen slots of several columns, one after the other.
+
+        Args:
+            parts: columns and [K] int64, which slots of them.
+        """
+        names = vars(parts[0][0])
+        return AdColumns(
+            **{
+                name: np.concatenate([getattr(columns, name)[chosen] for columns, chosen in parts])
+                for name in names
+            }
+        )
+
+    def memory_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for _, array in self.items())

@@ -1,0 +1,45 @@
+"""The exact names of features: "field=value" to dense numbers and back."""
+
+from collections.abc import Iterable
+
+
+class FeatureDictionary:
+    """Feature keys numbered in order of arrival; a number is never reused.
+
+    One thread interns; any thread may look up.
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._keys = list(keys)
+        self._numbers = {key: number for number, key in enumerate(self._keys)}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def intern(self, key: str) -> int:
+        """The feature's number, given one now if it has none."""
+        number = self._numbers.get(key)
+        if number is None:
+            number = len(self._keys)
+            # The key first, so that a number another thread finds has its key.
+            self._keys.append(key)
+            self._numbers[key] = number
+        return number
+
+    def find(self, key: str) -> int:
+        """The feature's number, or -1."""
+        return self._numbers.get(key, -1)
+
+    def key(self, number: int) -> str:
+        """The feature's key; IndexError if there is no such number."""
+        if number < 0:
+            raise IndexError(number)
+        return self._keys[number]
+
+    def keys(self) -> list[str]:
+        """All keys by number, a copy."""
+        return self._keys.copy()
+
+    def memory_bytes(self) -> int:
+        """About what the dictionary takes: two references, a number, the text."""
+        return 180 * len(self._keys)

@@ -1,0 +1,239 @@
+"""The index: one writer, views for everybody else.
+
+One thread applies, publishes and maintains; any thread may read `view` and
+search it. Applied is not yet visible: a publication makes everything applied
+before it visible at once, so an updated ad is never seen twice nor missing.
+"""
+
+import time
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+from .arrays import Int64, UInt8, grown
+from .batch import AdBatch, Applied, DeliveryBatch
+from .columns import AdColumns
+from .compaction import Compaction, Folded, choose
+from .dictionary import FeatureDictionary
+from .directory import AdDirectory
+from .errors import MemoryBudgetExceeded
+from .kernels.cpu.admit import SKIPPED, UPSERTED
+from .settings import IndexSettings
+from .shard import Shard, shard_table
+from .slots import NEVER, Slots, aligned
+from .tail import Tail
+from .targeting import TargetingTable
+from .view import IndexView
+
+# Deleted ads' versions are looked through for expired ones this many times
+# within the time for which they are remembered.
+FORGET_CHECKS = 100
+
+
+def wall_ms() -> int:
+    """Now, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Index:
+    """Shards, tail, state by slot and directory, in the hands of their writer.
+
+    Attributes:
+        settings: as given.
+        features: the dictionary; the writer interns.
+        epoch: of the last publication.
+        seals, compactions: how many there were.
+        skipped: records that were old news, in all.
+    """
+
+    def __init__(self, settings: IndexSettings, clock: Callable[[], int] = wall_ms) -> None:
+        """An empty index, published.
+
+        Args:
+            settings: widths and sizes.
+            clock: epoch milliseconds, for how long deletions are remembered.
+        """
+        self.settings = settings
+        self.features = FeatureDictionary()
+        self.targeting = TargetingTable()
+        self.directory = AdDirectory()
+        self.slots = Slots()
+        self.sealed: list[tuple[int, Shard]] = []
+        self.tail = self._new_tail(0)
+        self.epoch = 0
+        self.seals = 0
+        self.compactions = 0
+        self._clock = clock
+        self._forget_due_ms = clock()
+        self._compaction: Compaction | None = None
+        self._table = shard_table([])
+        self._views: list[tuple[int, weakref.ref[IndexView]]] = []
+        self._stamps: Int64 = np.zeros(1_024, np.int64)
+        self._stamp = 1
+        self.view = self.publish()
+
+    def apply(self, batch: AdBatch) -> Applied:
+        """Apply upserts and deletes; visible from the next publication on.
+
+        Raises:
+            InvalidBatch: arrays that do not fit; nothing is applied.
+            MemoryBudgetExceeded: the budget is used up; nothing is applied.
+        """
+        batch.check(self.settings.embedding_width, self.settings.payload_width, len(self.features))
+        self._check_budget()
+        rows = self.directory.rows(batch.ad_ids)
+        outcomes, born, dying = self.directory.admit(
+            batch, rows, self._clock(), self.tail.next_slot
+        )
+        upserted = np.flatnonzero(outcomes == UPSERTED)
+        targeting = self.targeting.intern([batch.targeting[b] for b in upserted])
+        self._stamps = grown(self._stamps, len(self._stamps), len(self.features), 0)
+        self._stamp = self.tail.append(
+            batch, outcomes, batch.versions[upserted], targeting, self._stamps, self._stamp
+        )
+        self.slots.extend(self.tail.next_slot)
+        self.slots.deliver(born, rows[upserted], self.directory, self.epoch + 1, unseen=True)
+        self.slots.kill(dying, self.epoch + 1)
+        skipped = int(np.count_nonzero(outcomes == SKIPPED))
+        return Applied(len(batch) - skipped, skipped)
+
+    def apply_delivery(self, batch: DeliveryBatch) -> Applied:
+        """Apply delivery states; visible from the next publication on.
+
+        Raises:
+            InvalidBatch: columns that do not fit; nothing is applied.
+            MemoryBudgetExceeded: the budget is used up; nothing is applied.
+        """
+        batch.check()
+        self._check_budget()
+        rows = self.directory.rows(batch.ad_ids)
+        news = rows[self.directory.deliver(batch, rows)]
+        living = news[self.directory.slots[news] >= 0]
+        self.slots.deliver(
+            self.directory.slots[living], living, self.directory, self.epoch + 1, unseen=False
+        )
+        return Applied(len(news), len(batch) - len(news))
+
+    def publish(self) -> IndexView:
+        """Make everything applied so far visible, atomically, as a new view."""
+        self.epoch += 1
+        view = IndexView(
+            epoch=self.epoch,
+            shards=tuple(shard for _, shard in self.sealed),
+            first_slots=np.array([first for first, _ in self.sealed], np.int64),
+            table=self._table,
+            tail=self.tail.view(),
+            slots=self.slots.publish(),
+            features=self.features,
+            feature_count=len(self.features),
+            targeting=self.targeting,
+            targeting_count=len(self.targeting),
+        )
+        self._views.append((self.epoch, weakref.ref(view)))
+        self.view = view
+        self._views = [(epoch, held) for epoch, held in self._views if held() is not None]
+        self.slots.reclaim(self._views[0][0])
+        return view
+
+    def maintain(self) -> bool:
+        """Do one bounded piece of tidying; whether there was any to do."""
+        self._forget_deleted()
+        if self.tail.ads >= self.settings.seal_ads:
+            self.seal()
+            return True
+        if self._compaction is None:
+            first = choose([shard.ads for _, shard in self.sealed], self.settings.compact_deltas)
+            if first is None:
+                return False
+            self.start_compaction(first)
+            return True
+        folded = self._compaction.step()
+        if folded is not None:
+            self._switch(self._compaction, folded)
+            self._compaction = None
+        return True
+
+    def seal(self) -> None:
+        """Turn the tail into a delta shard, and begin another one."""
+        tail = self.tail
+        if tail.ads == 0:
+            return
+        shard = tail.sealed(self._keep(tail.first_slot, tail.ads), len(self.features))
+        self.place(shard)
+        self.seals += 1
+
+    def place(self, shard: Shard) -> None:
+        """Put a sealed shard where the tail is, and begin another tail behind."""
+        first_slot = self.tail.first_slot
+        self.slots.extend(first_slot + shard.ads)
+        self.sealed.append((first_slot, shard))
+        self._table = shard_table(self.sealed)
+        self.tail = self._new_tail(aligned(first_slot + shard.ads))
+
+    def start_compaction(self, first: int) -> None:
+        """Begin to fold the sealed shards from the given one on."""
+        placed = self.sealed[first:]
+        keeps = [self._keep(first_slot, shard.ads) for first_slot, shard in placed]
+        self._compaction = Compaction(first, placed, keeps, len(self.features))
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part."""
+        return {
+            "base": sum(s.memory_bytes() for _, s in self.sealed if s.kind == "base"),
+            "deltas": sum(s.memory_bytes() for _, s in self.sealed if s.kind == "delta"),
+            "tail": self.tail.memory_bytes(),
+            "slots": self.slots.memory_bytes(),
+            "directory": self.directory.memory_bytes(),
+            "dictionary": self.features.memory_bytes() + self._stamps.nbytes,
+            "targeting": self.targeting.memory_bytes(),
+        }
+
+    def _switch(self, compaction: Compaction, folded: Folded) -> None:
+        """Put the folded shard in the place of those it was made of."""
+        behind = compaction.first + compaction.shards
+        start = self.sealed[compaction.first][0]
+        end = self.sealed[behind][0] if behind < len(self.sealed) else self.tail.first_slot
+        dead = self.slots.dead[start + folded.origins]
+        shift = self.slots.replace(start, end, dead, self.epoch + 1)
+        moved = self.directory.slots[: self.directory.count]
+        moved[moved >= end] += shift
+        rows = self.directory.find(folded.shard.columns.ad_ids)
+        living = np.flatnonzero(dead == NEVER)
+        new_slots = (start + living).astype(np.int32)
+        self.directory.slots[rows[living]] = new_slots
+        self.slots.deliver(new_slots, rows[living], self.directory, self.epoch + 1, unseen=True)
+        later = [(first + shift, shard) for first, shard in self.sealed[behind:]]
+        replaced = [(start, folded.shard)] if folded.shard.ads else []
+        self.sealed[compaction.first :] = replaced + later
+        self.tail.first_slot += shift
+        self._table = shard_table(self.sealed)
+        self.compactions += 1
+
+    def _keep(self, first_slot: int, ads: int) -> UInt8:
+        living: UInt8 = (self.slots.dead[first_slot : first_slot + ads] == NEVER).view(np.uint8)
+        return living
+
+    def _new_tail(self, first_slot: int) -> Tail:
+        # Half as much again as is sealed, since batches overshoot.
+        capacity = self.settings.seal_ads + self.settings.seal_ads // 2
+        columns = AdColumns.empty(
+            capacity, self.settings.embedding_width, self.settings.payload_width
+        )
+        return Tail(first_slot, capacity, columns)
+
+    def _check_budget(self) -> None:
+        budget = self.settings.memory_budget_bytes
+        if budget is not None and (used := sum(self.memory().values())) > budget:
+            raise MemoryBudgetExceeded(
+                f"the index takes {used} bytes, its budget is {budget}; raise "
+                "memory_budget_bytes or delete ads"
+            )
+
+    def _forget_deleted(self) -> None:
+        now_ms = self._clock()
+        if now_ms < self._forget_due_ms:
+            return
+        memory_ms = self.settings.deleted_memory_ms
+        self._forget_due_ms = now_ms + memory_ms // FORGET_CHECKS
+        self.directory = self.directory.without_deleted(now_ms - memory_ms)

@@ -1,0 +1,91 @@
+"""How CPU kernels are compiled: ahead of use, without the GIL, cached on disk.
+
+`kernel` compiles for one written signature when its module is imported, so no
+query ever waits for a compiler; `inlined` marks the pieces that kernels are
+made of. Compiled code is kept in a folder named by a digest of the kernel
+sources.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+int32 = types.int32
+int64 = types.int64
+float32 = types.float32
+uint8 = types.uint8
+
+
+def fixed(dtype: types.Type, dimensions: int = 1) -> types.Array:
+    """The type of a C-ordered array that a kernel reads and never writes.
+
+    Accepts writable arrays too, and memory-mapped ones, which are not.
+    """
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
+
+def written(dtype: types.Type, dimensions: int = 1) -> types.Array:
+    """The type of a C-ordered array that a kernel may write."""
+    return types.Array(dtype, dimensions, "C")
+
+
+def source_digest() -> str:
+    """A digest of every kernel source in this folder."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    # Numba notices a change in the kernel's own file only, and a kernel takes
+    # in pieces of other files: without a folder per digest, editing one of
+    # those would leave stale machine code in use.
+    configured = numba.config.CACHE_DIR
+    base = Path(configured) if configured else Path(__file__).parent / "__pycache__"
+    numba.config.CACHE_DIR = str(base / f"kernels-{_DIGEST}")
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = configured
+
+
+def kernel(*arguments: types.Type) -> Callable[[Function], Function]:
+    """Compile a function now for these argument types; calls release the GIL."""
+
+    def compiled(function: Function) -> Function:
+        with _own_cache():
+            return cast(Function, numba.njit([tuple(arguments)], nogil=True, cache=True)(function))
+
+    return compiled
+
+
+def inlined(function: Function) -> Function:
+    """Compile a function into every kernel that calls it."""
+    return cast(Function, numba.njit(nogil=True)(function))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def void_pointer(typing_context: Any, address: types.Type) -> Any:
+    """The memory at an int64 address, for `numba.carray`.
+
+    The caller keeps the array that owns the memory alive.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+_DIGEST = source_digest()

@@ -1,0 +1,162 @@
+"""Queries, and how one becomes integers.
+
+Every score is an int32 in one unit per query, so that sums do not depend on
+their order, and so not on the layout of shards. HitMatch weights become
+integers of `query_bits` bits; a HitMatch sum, in units of the smallest weight
+step over 255, is multiplied by one integer to reach the unit of the score, in
+which the embedding product and the bias are rounded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from .arrays import Float32, Int16, Int32
+from .batch import BIAS_LIMIT
+from .errors import InvalidQuery
+from .targeting import Rule
+
+# The int32 range shared out: HitMatch sums, embedding products, biases. The
+# three together stay below 2^31.
+HITMATCH_LIMIT = 1 << 30
+PRODUCT_LIMIT = 1 << 29
+BIAS_RANGE = 1 << 28
+
+VECTOR_LIMIT = 32_767
+
+# int8 reaches -128.
+EMBEDDING_LIMIT = 128
+WEIGHT_LIMIT = 255
+
+MAX_QUERY_BITS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What to look for; Q features, D embedding width.
+
+    Attributes:
+        feature_ids: [Q] int32; a repeated one counts as the sum of its weights.
+        weights: [Q] float32, signed.
+        vector: [D] float32, or None for no embedding product.
+        embedding_scale: what 1 in an ad's int8 embedding stands for.
+        bias_weight: factor of the ads' biases.
+        mode: "full" scores every eligible ad by HitMatch + product + bias;
+            "sparse" by HitMatch alone, and wants only ads with a positive sum.
+        now_ms: the time at which flights are judged.
+        seed: of the pacing draw, any integer.
+        audience: values by field of profile and context, for ads' targeting.
+        filters: rules that the ads' own features must satisfy: one of `allow`
+            present, none of `deny`.
+        query_bits: size of a quantised weight, 1..12, sign apart.
+    """
+
+    feature_ids: Int32
+    weights: Float32
+    vector: Float32 | None
+    embedding_scale: float
+    now_ms: int
+    seed: int
+    bias_weight: float = 1.0
+    mode: Literal["full", "sparse"] = "full"
+    audience: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    filters: tuple[Rule, ...] = ()
+    query_bits: int = 6
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerQuery:
+    """A query in integers.
+
+    Attributes:
+        features: [Q'] int32, distinct, ascending.
+        weights: [Q'] int32, none zero.
+        multiplier: HitMatch sum to score.
+        vector: [D] int16 in score units per embedding step; [0] for none.
+        bias_factor: bias to score, a float32; 0 for none.
+        unit: score to real score.
+    """
+
+    features: Int32
+    weights: Int32
+    multiplier: int
+    vector: Int16
+    bias_factor: np.float32
+    unit: float
+
+
+def to_integers(query: Query, feature_count: int, embedding_width: int) -> IntegerQuery:
+    """Quantise a query; features outside the dictionary are left out.
+
+    Raises:
+        InvalidQuery: shapes that do not fit, or values that are not finite.
+    """
+    _check(query, embedding_width)
+    features, real = _distinct(query, feature_count)
+    full = query.mode == "full"
+    vector = query.vector if full else None
+    product = np.zeros(0) if vector is None else vector.astype(np.float64) * query.embedding_scale
+    bias_weight = query.bias_weight if full else 0.0
+
+    # The smallest unit at which product and bias still fit.
+    finest = max(
+        float(np.abs(product).max(initial=0.0)) / VECTOR_LIMIT,
+        # Half a step is lost or won by rounding, per dimension.
+        EMBEDDING_LIMIT
+        * float(np.abs(product).sum())
+        / (PRODUCT_LIMIT - EMBEDDING_LIMIT * len(product)),
+        BIAS_LIMIT * abs(bias_weight) / BIAS_RANGE,
+    )
+    # One step of a quantised weight, such that the sum of all fits.
+    step = max(
+        float(np.abs(real).max(initial=0.0)) / ((1 << query.query_bits) - 1),
+        WEIGHT_LIMIT * float(np.abs(real).sum()) / (HITMATCH_LIMIT - WEIGHT_LIMIT * len(real)),
+        WEIGHT_LIMIT * finest,
+    )
+    if step == 0.0:
+        return IntegerQuery(features[:0], _no_weights, 1, _no_vector, np.float32(0), 1.0)
+    weights = np.rint(real / step).astype(np.int32)
+    features, weights = features[weights != 0], weights[weights != 0]
+    multiplier = 1
+    if finest > 0.0:
+        reach = max(1, WEIGHT_LIMIT * int(np.abs(weights).sum()))
+        multiplier = max(1, min(HITMATCH_LIMIT // reach, int(step / (WEIGHT_LIMIT * finest))))
+    unit = step / (WEIGHT_LIMIT * multiplier)
+    return IntegerQuery(
+        features=features,
+        weights=weights,
+        multiplier=multiplier,
+        vector=np.rint(product / unit).astype(np.int16),
+        bias_factor=np.float32(bias_weight / unit),
+        unit=unit,
+    )
+
+
+_no_weights: Int32 = np.zeros(0, np.int32)
+_no_vector: Int16 = np.zeros(0, np.int16)
+
+
+def _check(query: Query, embedding_width: int) -> None:
+    if query.feature_ids.shape != query.weights.shape or query.weights.ndim != 1:
+        raise InvalidQuery(f"{query.feature_ids.shape} features and {query.weights.shape} weights")
+    if query.vector is not None and query.vector.shape != (embedding_width,):
+        raise InvalidQuery(f"vector is {query.vector.shape}; the index has {embedding_width}")
+    if not 1 <= query.query_bits <= MAX_QUERY_BITS:
+        raise InvalidQuery(f"query_bits is {query.query_bits}; allowed are 1..{MAX_QUERY_BITS}")
+    if query.mode not in ("full", "sparse"):
+        raise InvalidQuery(f'mode is "{query.mode}"; allowed are "full" and "sparse"')
+    finite = np.isfinite(query.weights).all() and np.isfinite(query.bias_weight)
+    if query.vector is not None:
+        finite = finite and np.isfinite(query.vector).all() and np.isfinite(query.embedding_scale)
+    if not finite:
+        raise InvalidQuery("weights, vector, scale and bias weight must be finite")
+
+
+def _distinct(query: Query, feature_count: int) -> tuple[Int32, np.ndarray]:
+    """Known features, ascending, each once, with float64 weights."""
+    known = (query.feature_ids >= 0) & (query.feature_ids < feature_count)
+    features, places = np.unique(query.feature_ids[known], return_inverse=True)
+    real = np.bincount(places, query.weights[known].astype(np.float64), len(features))
+    return features.astype(np.int32), real

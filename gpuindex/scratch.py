@@ -1,0 +1,75 @@
+"""What one searching thread needs besides its view, kept from query to query."""
+
+import threading
+
+import numpy as np
+
+from .arrays import Int32, Int64
+
+
+class Scratch:
+    """Arrays that grow to the largest query and view seen by their thread.
+
+    Attributes:
+        weight_of: [features] int32, zero between queries.
+        scores: [slots] int32.
+        zeros: [slots] int32, zero between queries.
+        touched: [slots] int32.
+        located: [shards, query features] int32.
+        touched_bounds: [shards + 2] int64.
+        top_scores, top_ads, top_slots: [places] int32, int64, int32.
+    """
+
+    def __init__(self) -> None:
+        self.weight_of: Int32 = np.zeros(0, np.int32)
+        self.scores: Int32 = np.empty(0, np.int32)
+        self.zeros: Int32 = np.zeros(0, np.int32)
+        self.touched: Int32 = np.empty(0, np.int32)
+        self.located: Int32 = np.empty((0, 0), np.int32)
+        self.touched_bounds: Int64 = np.empty(0, np.int64)
+        self.top_scores: Int32 = np.empty(0, np.int32)
+        self.top_ads: Int64 = np.empty(0, np.int64)
+        self.top_slots: Int32 = np.empty(0, np.int32)
+
+    def fit(self, features: int, slots: int, shards: int, query_features: int, k: int) -> None:
+        """Be large enough.
+
+        Args:
+            features: in the dictionary.
+            slots: in the view.
+            shards: sealed ones in the view.
+            query_features: in the query.
+            k: ads wanted.
+        """
+        if len(self.weight_of) < features:
+            self.weight_of = np.zeros(2 * features, np.int32)
+        if len(self.scores) < slots:
+            places = slots + slots // 4
+            self.scores = np.empty(places, np.int32)
+            self.zeros = np.zeros(places, np.int32)
+            self.touched = np.empty(places, np.int32)
+        if self.located.shape[0] < shards or self.located.shape[1] < query_features:
+            self.located = np.empty(
+                (max(shards, self.located.shape[0]), max(query_features, self.located.shape[1])),
+                np.int32,
+            )
+            self.touched_bounds = np.empty(len(self.located) + 2, np.int64)
+        # Selecting costs about as much as the places beyond k took to fill.
+        places = k + max(k, 256)
+        if len(self.top_scores) != places:
+            self.top_scores = np.empty(places, np.int32)
+            self.top_ads = np.empty(places, np.int64)
+            self.top_slots = np.empty(places, np.int32)
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
+_local = _Local()
+
+
+def own_scratch() -> Scratch:
+    """The calling thread's scratch."""
+    return _local.scratch

@@ -1,0 +1,36 @@
+"""The index's settings, read once and frozen."""
+
+from dataclasses import dataclass
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How an index is laid out and when it tidies up.
+
+    Attributes:
+        embedding_width: dimensions of an ad's embedding, 0 for none.
+        payload_width: int64 values kept per ad for the ranker.
+        seal_ads: a tail with this many ads is sealed into a delta shard.
+        compact_deltas: this many deltas are folded together.
+        deleted_memory_ms: how long the version of a deleted ad is remembered.
+        memory_budget_bytes: batches are refused above this; None = no limit.
+    """
+
+    embedding_width: int
+    payload_width: int
+    # The tail is searchable already, by looking at each of its ads; at 4,096
+    # ads that look costs about as much as a delta shard's lists do.
+    seal_ads: int = 4_096
+    compact_deltas: int = 8
+    deleted_memory_ms: int = 7 * DAY_MS
+    memory_budget_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seal_ads", "compact_deltas"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("embedding_width", "payload_width", "deleted_memory_ms"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

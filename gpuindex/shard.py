@@ -1,0 +1,99 @@
+"""Sealed shards: postings and columns of a run of slots, never changed again.
+
+A delta shard is a sealed tail, or several of them folded; the base shard is
+what folding everything gave. Both are the same thing at different sizes. What
+does change about a slot, its death and its delivery state, is in `slots`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from .arrays import Int64
+from .columns import AdColumns
+from .kernels.cpu import shards
+from .postings import Postings
+
+ShardKind = Literal["base", "delta", "tail"]
+
+
+def latest_of(ad_ids: Int64, order: Int64, wanted: Int64) -> Int64:
+    """The last place of each wanted ad id, or -1.
+
+    Args:
+        ad_ids: [A] int64.
+        order: [A] int64, a stable sort of them.
+        wanted: [W] int64.
+
+    Returns:
+        [W] int64.
+    """
+    if len(ad_ids) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    places = np.searchsorted(ad_ids, wanted, side="right", sorter=order) - 1
+    found = order[np.maximum(places, 0)]
+    return np.where((places >= 0) & (ad_ids[found] == wanted), found, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A sealed shard; its slots are numbered from 0, wherever a view puts it."""
+
+    kind: ShardKind
+    columns: AdColumns
+    postings: Postings
+
+    @property
+    def ads(self) -> int:
+        """Slots, dead ones included."""
+        return len(self.columns.ad_ids)
+
+    @cached_property
+    def order(self) -> Int64:
+        """[ads] int64, slots by ad id, older versions first."""
+        return np.argsort(self.columns.ad_ids, kind="stable")
+
+    def find(self, wanted: Int64) -> Int64:
+        """[W] int64, the latest slot of each ad id, or -1."""
+        return latest_of(self.columns.ad_ids, self.order, wanted)
+
+    def table_row(self, first_slot: int) -> Int64:
+        """[FIELDS] int64, the shard's row of the shard table.
+
+        It holds addresses: whoever keeps the row keeps the shard.
+        """
+        segments, dense = self.postings.segments, self.postings.columns
+        row = np.zeros(shards.FIELDS, np.int64)
+        row[shards.FIRST_SLOT] = first_slot
+        row[shards.ADS] = self.ads
+        row[shards.WIDTH] = self.columns.embeddings.shape[1]
+        row[shards.AD_IDS] = self.columns.ad_ids.ctypes.data
+        row[shards.TARGETING] = self.columns.targeting.ctypes.data
+        row[shards.EMBEDDINGS] = self.columns.embeddings.ctypes.data
+        row[shards.LISTS] = len(segments.features)
+        row[shards.FEATURES] = segments.features.ctypes.data
+        row[shards.BUCKETS] = segments.buckets.ctypes.data
+        row[shards.BUCKET_SHIFT] = segments.shift
+        row[shards.BUCKET_COUNT] = len(segments.buckets) - 1
+        row[shards.BOUNDS] = segments.bounds.ctypes.data
+        row[shards.COUNTS] = segments.counts.ctypes.data
+        row[shards.LOWS] = segments.lows.ctypes.data
+        row[shards.WEIGHTS] = segments.weights.ctypes.data
+        row[shards.COLUMNS] = len(dense.features)
+        row[shards.COLUMN_FEATURES] = dense.features.ctypes.data
+        row[shards.COLUMN_WEIGHTS] = dense.weights.ctypes.data
+        return row
+
+    def memory_bytes(self) -> int:
+        """Bytes of postings and columns."""
+        return self.postings.memory_bytes() + self.columns.memory_bytes()
+
+
+def shard_table(placed: list[tuple[int, Shard]]) -> Int64:
+    """[S, FIELDS] int64, the shard table of shards at first slots."""
+    table = np.zeros((len(placed), shards.FIELDS), np.int64)
+    for row, (first_slot, shard) in zip(table, placed, strict=True):
+        row[:] = shard.table_row(first_slot)
+    return table

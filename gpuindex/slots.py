@@ -1,0 +1,221 @@
+"""Mutable state by slot: when it died, and its ad's delivery state.
+
+Dead epochs are written in place: a view at epoch e sees a slot while e < dead,
+so a death at a later epoch does not concern it. Delivery states live in pages;
+a page that a published view may hold is never written, but replaced by a copy
+in the next view's page table, so that a running query sees one state of each
+ad throughout. Replaced pages are used again when no view can hold them.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Float32, Int32, Int64, UInt8, grown
+from .directory import AdDirectory
+from .kernels.cpu.deliver import deliver
+from .kernels.cpu.shards import PAGE_SLOTS
+
+NEVER = np.iinfo(np.int64).max
+
+
+def aligned(slots: int) -> int:
+    """The number of slots rounded up to whole pages."""
+    return -(-slots // PAGE_SLOTS) * PAGE_SLOTS
+
+
+@dataclass(frozen=True, eq=False)
+class Pages:
+    """The pool of pages, P of them, a row per page and a column per slot.
+
+    Attributes, [P, PAGE_SLOTS] each:
+        gates: uint8, bits ACTIVE and FUNDED.
+        starts_ms, ends_ms: int64.
+        pacing, bids, biases: float32.
+    """
+
+    gates: UInt8
+    starts_ms: Int64
+    ends_ms: Int64
+    pacing: Float32
+    bids: Float32
+    biases: Float32
+
+    @staticmethod
+    def empty(pages: int) -> "Pages":
+        """A pool of pages whose slots no request can get."""
+        shape = (pages, PAGE_SLOTS)
+        return Pages(
+            gates=np.zeros(shape, np.uint8),
+            starts_ms=np.zeros(shape, np.int64),
+            ends_ms=np.zeros(shape, np.int64),
+            pacing=np.zeros(shape, np.float32),
+            bids=np.zeros(shape, np.float32),
+            biases=np.zeros(shape, np.float32),
+        )
+
+    def grown(self, used: int, needed: int) -> "Pages":
+        """A pool with room for `needed` pages; this one stays as it is."""
+        return Pages(
+            gates=grown(self.gates, used, needed, 0),
+            starts_ms=grown(self.starts_ms, used, needed, 0),
+            ends_ms=grown(self.ends_ms, used, needed, 0),
+            pacing=grown(self.pacing, used, needed, 0),
+            bids=grown(self.bids, used, needed, 0),
+            biases=grown(self.biases, used, needed, 0),
+        )
+
+    def memory_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in vars(self).values())
+
+
+@dataclass(frozen=True, eq=False)
+class SlotsView:
+    """The slots' state as one view sees it; N slots, N a multiple of a page.
+
+    Attributes:
+        count: N.
+        dead: [>= N] int64, the epoch from which a slot is not seen.
+        pages: [N / PAGE_SLOTS] int32, the pool page of each run of slots.
+        pool: the pages.
+    """
+
+    count: int
+    dead: Int64
+    pages: Int32
+    pool: Pages
+
+
+class Slots:
+    """The writer's side of the slots' state."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.dead: Int64 = np.full(PAGE_SLOTS, NEVER, np.int64)
+        self._pages: Int32 = np.zeros(16, np.int32)
+        self._pool = Pages.empty(16)
+        self._fresh: UInt8 = np.zeros(16, np.uint8)
+        self._free: Int32 = np.arange(16, dtype=np.int32)
+        self._retired: deque[tuple[int, Int32]] = deque()
+        self._published: Int32 | None = None
+
+    def extend(self, slots: int) -> None:
+        """Have state for at least this many slots, new ones never dying."""
+        needed = aligned(slots)
+        if needed <= self.count:
+            return
+        self.dead = grown(self.dead, self.count, needed, NEVER)
+        runs, needed_runs = self.count // PAGE_SLOTS, needed // PAGE_SLOTS
+        self._pages = grown(self._pages, runs, needed_runs)
+        self._pages[runs:needed_runs] = self._take(needed_runs - runs)
+        self._published = None
+        self.count = needed
+
+    def kill(self, slots: Int32, epoch: int) -> None:
+        """Hide slots from views of this epoch and later."""
+        self.dead[slots] = epoch
+
+    def deliver(
+        self, slots: Int32, rows: Int32, directory: AdDirectory, epoch: int, *, unseen: bool
+    ) -> None:
+        """Copy delivery states from directory rows to slots.
+
+        Args:
+            slots: [W] int32.
+            rows: [W] int32.
+            directory: where the states are.
+            epoch: of the next publication, from which replaced pages are unused.
+            unseen: no view sees the slots yet.
+        """
+        self._reserve(0 if unseen else len(slots))
+        retired = np.empty(len(slots), np.int32)
+        pool = self._pool
+        taken = deliver(
+            slots,
+            rows,
+            unseen,
+            self._pages,
+            self._fresh,
+            self._free,
+            retired,
+            pool.gates,
+            pool.starts_ms,
+            pool.ends_ms,
+            pool.pacing,
+            pool.bids,
+            pool.biases,
+            directory.delivery["active"],
+            directory.delivery["start_ms"],
+            directory.delivery["end_ms"],
+            directory.delivery["budget_left"],
+            directory.delivery["pacing"],
+            directory.delivery["bid"],
+            directory.delivery["bias"],
+        )
+        if taken:
+            self._free = self._free[taken:]
+            self._retired.append((epoch, retired[:taken]))
+            self._published = None
+
+    def replace(self, first: int, end: int, dead: Int64, epoch: int) -> int:
+        """Put new slots in the place of old ones; slots behind them move.
+
+        Args:
+            first, end: the old slots, page aligned.
+            dead: [A] int64, the new slots' dead epochs.
+            epoch: of the next publication, from which the old pages are unused.
+
+        Returns:
+            How far the slots behind moved; negative if to lower numbers.
+        """
+        size = aligned(len(dead))
+        padding = np.full(size - len(dead), NEVER, np.int64)
+        self.dead = np.concatenate((self.dead[:first], dead, padding, self.dead[end : self.count]))
+        head, tail = self._pages[: first // PAGE_SLOTS], self._pages[end // PAGE_SLOTS :]
+        old = self._pages[first // PAGE_SLOTS : end // PAGE_SLOTS]
+        self._retired.append((epoch, old.copy()))
+        self._pages = np.concatenate((head, self._take(size // PAGE_SLOTS), tail))
+        self._published = None
+        shift = size - (end - first)
+        self.count += shift
+        return shift
+
+    def publish(self) -> SlotsView:
+        """The state as it is now, which later writes will leave alone."""
+        if self._published is None:
+            self._published = self._pages[: self.count // PAGE_SLOTS].copy()
+        self._fresh[:] = 0
+        return SlotsView(self.count, self.dead, self._published, self._pool)
+
+    def reclaim(self, oldest_epoch: int) -> None:
+        """Use pages again that only views before this epoch could hold."""
+        freed = []
+        while self._retired and self._retired[0][0] <= oldest_epoch:
+            freed.append(self._retired.popleft()[1])
+        if freed:
+            self._free = np.concatenate((self._free, *freed))
+
+    def memory_bytes(self) -> int:
+        """Bytes of all arrays."""
+        own = self.dead.nbytes + self._pages.nbytes + self._fresh.nbytes + self._free.nbytes
+        return own + self._pool.memory_bytes()
+
+    def _take(self, pages: int) -> Int32:
+        """[pages] int32, free pages of which no slot can be got yet."""
+        self._reserve(pages)
+        taken, self._free = self._free[:pages], self._free[pages:]
+        self._pool.gates[taken] = 0
+        self._fresh[taken] = 1
+        return taken
+
+    def _reserve(self, pages: int) -> None:
+        used = len(self._pool.gates)
+        if pages <= len(self._free):
+            return
+        needed = used + pages - len(self._free)
+        self._pool = self._pool.grown(used, needed)
+        self._fresh = grown(self._fresh, used, needed, 0)
+        new = np.arange(used, len(self._pool.gates), dtype=np.int32)
+        self._free = np.concatenate((self._free, new))

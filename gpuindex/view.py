@@ -1,0 +1,306 @@
+"""Views: the index as of one publication, for any number of readers.
+
+A view sees what was applied before its publication and nothing later, however
+long it lives and whatever the writer does meanwhile. Reading takes no lock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import Float32, Int32, Int64, UInt8
+from .columns import AdColumns
+from .dictionary import FeatureDictionary
+from .errors import InvalidQuery
+from .kernels.cpu.dense import dense
+from .kernels.cpu.score import NARROW_SHARE, mark, score
+from .kernels.cpu.shards import PAGE_SLOTS
+from .kernels.cpu.topk import ACTIVE, FUNDED, topk
+from .query import IntegerQuery, Query, to_integers
+from .scratch import Scratch, own_scratch
+from .shard import Shard, ShardKind
+from .slots import SlotsView
+from .tail import TailView
+from .targeting import Rule, TargetingTable
+
+LOWEST_SCORE = int(np.iinfo(np.int32).min)
+_NO_MASK: UInt8 = np.zeros(0, np.uint8)
+_EVERYONE: UInt8 = np.ones(1, np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The best ads of a search, best first; equal scores by lower ad id.
+
+    Attributes:
+        ad_ids: [n] int64.
+        slots: [n] int32, for `gather` on the same view.
+        scores: [n] int32; score * unit is the real score.
+        unit: see scores.
+        epoch: of the view.
+    """
+
+    ad_ids: Int64
+    slots: Int32
+    scores: Int32
+    unit: float
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.ad_ids)
+
+
+@dataclass(frozen=True)
+class AdState:
+    """What a view knows of an ad.
+
+    `eligible` is about the ad's own state; whether a request's audience or
+    pacing draw suits it is the request's matter. `reasons` says why not:
+    absent, paused, budget_spent, not_started, ended, paced_out.
+    """
+
+    present: bool
+    version: int | None
+    slot: int | None
+    shard: ShardKind | None
+    eligible: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class IndexView:
+    """Shards in the order of their slots, then the tail.
+
+    Attributes:
+        epoch: of the publication.
+        shards: S sealed shards.
+        first_slots: [S] int64, each one's first slot, ascending.
+        table: [S, FIELDS] int64, the shard table.
+        tail: the tail as counted.
+        slots: state by slot.
+        features: the dictionary, which may go on to grow.
+        feature_count: features that the view's ads may have.
+        targeting: rule sets, which may go on to grow.
+        targeting_count: rule sets that the view's ads may have.
+    """
+
+    epoch: int
+    shards: tuple[Shard, ...]
+    first_slots: Int64
+    table: Int64
+    tail: TailView
+    slots: SlotsView
+    features: FeatureDictionary
+    feature_count: int
+    targeting: TargetingTable
+    targeting_count: int
+
+    def search(self, query: Query, k: int, within: Int64 | None = None) -> Candidates:
+        """The exact K best eligible ads.
+
+        Args:
+            query: what to look for.
+            k: how many at most.
+            within: [m] int64, only these ads; None for all.
+
+        Raises:
+            InvalidQuery: the query does not fit the index, or k < 1.
+        """
+        if k < 1:
+            raise InvalidQuery(f"k is {k}; it must be at least 1")
+        width = self.tail.columns.embeddings.shape[1]
+        integers = to_integers(query, self.feature_count, width)
+        k = max(1, min(k, self.slots.count))
+        scratch = own_scratch()
+        scratch.fit(
+            self.feature_count, self.slots.count, len(self.shards), len(integers.features), k
+        )
+        full = query.mode == "full"
+        touched = self._score(integers, scratch, full=full)
+        found = self._best(query, k, touched, scratch, self._mask(query.filters, within))
+        return Candidates(
+            ad_ids=scratch.top_ads[:found].copy(),
+            slots=scratch.top_slots[:found].copy(),
+            scores=scratch.top_scores[:found].copy(),
+            unit=integers.unit,
+            epoch=self.epoch,
+        )
+
+    def gather(self, slots: Int32) -> tuple[Int64, Float32]:
+        """Payload and bid of candidates.
+
+        Args:
+            slots: [n] int32, of a search on this view.
+
+        Returns:
+            [n, P] int64 and [n] float32.
+        """
+        payload = np.empty((len(slots), self.tail.columns.payload.shape[1]), np.int64)
+        parts = np.searchsorted(self._all_firsts(), slots, side="right") - 1
+        for part in np.unique(parts):
+            chosen = parts == part
+            columns, first = self._part(int(part))
+            payload[chosen] = columns.payload[slots[chosen] - first]
+        return payload, self.slots.pool.bids[self._page_places(slots)]
+
+    def find(self, ad_ids: Int64) -> Int64:
+        """[m] int64, the slot of each ad in this view, or -1."""
+        slots = np.full(len(ad_ids), -1, np.int64)
+        for part in range(len(self.shards) + 1):
+            source = self.tail if part == len(self.shards) else self.shards[part]
+            local = source.find(ad_ids)
+            candidate = np.where(local >= 0, local + self._part(part)[1], 0)
+            seen = (local >= 0) & (self.slots.dead[candidate] > self.epoch)
+            slots[seen] = candidate[seen]
+        return slots
+
+    def describe(self, ad_id: int, now_ms: int) -> AdState:
+        """Whether an ad is here, where, and whether a request could get it."""
+        slot = int(self.find(np.array([ad_id], np.int64))[0])
+        if slot < 0:
+            return AdState(False, None, None, None, False, ("absent",))
+        part = int(np.searchsorted(self._all_firsts(), slot, side="right")) - 1
+        columns, first = self._part(part)
+        page, place = self.slots.pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS
+        pool = self.slots.pool
+        failing = {
+            "paused": not pool.gates[page, place] & ACTIVE,
+            "budget_spent": not pool.gates[page, place] & FUNDED,
+            "not_started": now_ms < pool.starts_ms[page, place],
+            "ended": now_ms >= pool.ends_ms[page, place],
+            "paced_out": pool.pacing[page, place] <= 0,
+        }
+        reasons = tuple(reason for reason, fails in failing.items() if fails)
+        return AdState(
+            present=True,
+            version=int(columns.versions[slot - first]),
+            slot=slot,
+            shard="tail" if part == len(self.shards) else self.shards[part].kind,
+            eligible=not reasons,
+            reasons=reasons,
+        )
+
+    def counts(self) -> Mapping[ShardKind, int]:
+        """Ads that this view sees, by kind of shard."""
+        counts: dict[ShardKind, int] = {"base": 0, "delta": 0, "tail": 0}
+        for first, shard in zip(self.first_slots, self.shards, strict=True):
+            counts[shard.kind] += self._living(int(first), shard.ads)
+        counts["tail"] = self._living(self.tail.first_slot, self.tail.ads)
+        return counts
+
+    def _score(self, integers: IntegerQuery, scratch: Scratch, *, full: bool) -> int:
+        tail = self.tail
+        touched = score(
+            self.table,
+            tail.first_slot,
+            tail.ads,
+            tail.bounds,
+            tail.features,
+            tail.weights,
+            integers.features,
+            integers.weights,
+            0 if full else self.slots.count // NARROW_SHARE,
+            scratch.weight_of,
+            scratch.located,
+            scratch.scores,
+            scratch.zeros,
+            scratch.touched,
+            scratch.touched_bounds,
+        )
+        if full:
+            dense(
+                self.table,
+                tail.first_slot,
+                tail.ads,
+                tail.columns.embeddings,
+                integers.vector,
+                integers.multiplier,
+                integers.bias_factor,
+                self.slots.pages,
+                self.slots.pool.biases,
+                scratch.scores,
+            )
+        return touched
+
+    def _best(self, query: Query, k: int, touched: int, scratch: Scratch, mask: UInt8) -> int:
+        tail, pool = self.tail, self.slots.pool
+        allowed = _EVERYONE
+        if self.targeting_count > 1:
+            allowed = self.targeting.evaluate(query.audience, self.targeting_count)
+        return topk(
+            self.table,
+            tail.first_slot,
+            tail.ads,
+            tail.columns.ad_ids,
+            tail.columns.targeting,
+            scratch.scores if touched < 0 else scratch.zeros,
+            scratch.touched,
+            scratch.touched_bounds,
+            touched,
+            LOWEST_SCORE if query.mode == "full" else 1,
+            k,
+            self.slots.dead,
+            self.epoch,
+            self.slots.pages,
+            pool.gates,
+            pool.starts_ms,
+            pool.ends_ms,
+            pool.pacing,
+            query.now_ms,
+            _as_int64(query.seed),
+            allowed,
+            mask,
+            scratch.top_scores,
+            scratch.top_ads,
+            scratch.top_slots,
+        )
+
+    def _mask(self, filters: tuple[Rule, ...], within: Int64 | None) -> UInt8:
+        """[N] uint8, 0 where a slot is out of question; [0] if none is."""
+        if within is None and not filters:
+            return _NO_MASK
+        mask = np.ones(self.slots.count, np.uint8)
+        if within is not None:
+            slots = self.find(within)
+            mask[:] = 0
+            mask[slots[slots >= 0]] = 1
+        for rule in filters:
+            if rule.allow is not None:
+                allowed = np.zeros(self.slots.count, np.uint8)
+                self._mark(rule.field, rule.allow, 1, allowed)
+                mask &= allowed
+            self._mark(rule.field, rule.deny, 0, mask)
+        return mask
+
+    def _mark(self, field: str, values: frozenset[str], value: int, marks: UInt8) -> None:
+        wanted = sorted(self.features.find(f"{field}={each}") for each in values)
+        mark(
+            self.table,
+            self.tail.first_slot,
+            self.tail.ads,
+            self.tail.bounds,
+            self.tail.features,
+            np.array([number for number in wanted if number >= 0], np.int32),
+            value,
+            marks,
+        )
+
+    def _all_firsts(self) -> Int64:
+        return np.append(self.first_slots, self.tail.first_slot)
+
+    def _part(self, part: int) -> tuple[AdColumns, int]:
+        if part == len(self.shards):
+            return self.tail.columns, self.tail.first_slot
+        return self.shards[part].columns, int(self.first_slots[part])
+
+    def _page_places(self, slots: Int32) -> tuple[Int32, Int32]:
+        return self.slots.pages[slots // PAGE_SLOTS], slots % PAGE_SLOTS
+
+    def _living(self, first_slot: int, ads: int) -> int:
+        return int(np.count_nonzero(self.slots.dead[first_slot : first_slot + ads] > self.epoch))
+
+
+def _as_int64(value: int) -> int:
+    """The low 64 bits of any integer, as int64."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
