@@ -10,7 +10,8 @@ the share in the first `k` of a list, cut to one ad per product; then the mean o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -143,30 +144,32 @@ class Week:
         return list(self.live[order].tolist())
 
 
-async def measure(scorer: Scorer, weeks: Iterable[Week], k: int = K) -> dict[str, Recall]:
+async def measure(scorer: Scorer, weeks: AsyncIterable[Week], k: int = K) -> dict[str, Recall]:
     """Recall@k of a scorer's two orders and of the baselines, over all questions of the weeks.
+
+    Args:
+        scorer: answers the questions of a week before the next week is asked for.
+        weeks: asynchronous, so that it can bring a worker to each week's Monday and no further.
+        k: how much of a list counts.
 
     Returns:
         By system: `headwater` (by score, retrieval's order), `headwater_ranked` (by value),
         `popularity` (POPULARITY_DAYS), `popularity_all_time`, `personal_frequency`.
     """
-    recalls: dict[str, list[float]] = {}
-    for week in weeks:
-        popular = {
-            "popularity": week.popularity(),
-            "popularity_all_time": week.popularity_all_time(),
-        }
+    recalls: defaultdict[str, list[float]] = defaultdict(list)
+    async for week in weeks:
+        popularity, all_time = week.popularity(), week.popularity_all_time()
         for question in week.questions:
             answer = await scorer(question)
             lists = {
                 "headwater": _products(answer, lambda ad: ad.score),
                 "headwater_ranked": _products(answer, lambda ad: ad.value),
-                **popular,
+                "popularity": popularity,
+                "popularity_all_time": all_time,
                 "personal_frequency": week.personal_frequency(question.user_id),
             }
             for system, products in lists.items():
-                found = recall(products, question.bought, k)
-                recalls.setdefault(system, []).append(found)
+                recalls[system].append(recall(products, question.bought, k))
     return {system: summary(values) for system, values in recalls.items()}
 
 

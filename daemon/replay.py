@@ -91,7 +91,13 @@ class Replay:
         self._recording = recording
         self._speed = speed
         self._control_topic = kafka.topic(ADS_CONTROL)
-        self._time_ms: int | None = None
+        self._began = False
+        self._time_ms = recording.first_ms
+
+    @property
+    def time_ms(self) -> int:
+        """Everything before this time has been sent."""
+        return self._time_ms
 
     async def until(
         self, time_ms: int, report: Callable[[Progress], None] = lambda _: None
@@ -108,13 +114,13 @@ class Replay:
             ValueError: `time_ms` is out of that range.
             PublishFailed: Kafka did not take a record; calling again sends the stretch again.
         """
-        begin_ms = self._recording.start_ms if self._time_ms is None else self._time_ms
+        begin_ms = self._time_ms if self._began else self._recording.start_ms
         if not begin_ms <= time_ms <= self._recording.end_ms:
             raise ValueError(
                 f"until {time_ms} ms: allowed are {begin_ms} to {self._recording.end_ms} ms"
             )
         stretch = _Stretch(self._publisher, self._control_topic, report)
-        if self._time_ms is None:
+        if not self._began:
             await self._load_past(stretch)
         paced_from_s = time.monotonic()
         for from_ms, until_ms in _portions(begin_ms, time_ms, self._portion_ms()):
@@ -127,7 +133,7 @@ class Replay:
                 await stretch.tick(until_ms)
             stretch.arrive(until_ms)
         stretch.arrive(time_ms)
-        self._time_ms = time_ms
+        self._began, self._time_ms = True, time_ms
         return stretch.progress
 
     async def _load_past(self, stretch: _Stretch) -> None:
@@ -188,10 +194,10 @@ class _Stretch:
 
 
 def _portions(from_ms: int, until_ms: int, step_ms: int) -> Iterator[tuple[int, int]]:
-    """Consecutive times from one to another, `step_ms` apart; every full hour is one of them."""
+    """Consecutive times from one to another; steps up to an hour long stop at every full hour."""
     while from_ms < until_ms:
         next_ms = min(from_ms + step_ms, until_ms)
-        if step_ms < HOUR_MS:
+        if step_ms <= HOUR_MS:
             next_ms = min(next_ms, (from_ms // HOUR_MS + 1) * HOUR_MS)
         yield from_ms, next_ms
         from_ms = next_ms

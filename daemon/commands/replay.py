@@ -1,0 +1,93 @@
+"""`headwater replay`: publish weeks of the packaged data set."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stream import topics
+from stream.publish import Publisher
+from stream.settings import Kafka
+
+from ..datasets import complete_journey as journey
+from ..logs import configure_logging
+from ..replay import Replay
+from . import options
+from .failure import Failed
+from .output import show
+from .progress import replay_bar
+
+
+def replay(
+    from_week: Annotated[
+        int,
+        typer.Option(
+            "--from",
+            help="First week of ads; purchases before it are sent at once.",
+            min=journey.FIRST_WEEK,
+            max=journey.LAST_WEEK,
+        ),
+    ] = 41,
+    to_week: Annotated[
+        int,
+        typer.Option(
+            "--to", help="Last week of ads.", min=journey.FIRST_WEEK, max=journey.LAST_WEEK
+        ),
+    ] = 43,
+    until_ms: Annotated[
+        int | None,
+        typer.Option(help="Stop at this epoch ms; by default at the end of the last week."),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(help="Simulated seconds per second; by default it does not wait.", min=1e-3),
+    ] = None,
+    config: options.Config = None,
+    assignments: options.Set = None,
+    bootstrap: options.Bootstrap = None,
+    prefix: options.Prefix = None,
+    as_json: options.Json = False,
+) -> None:
+    """Publish weeks of The Complete Journey in order of event time, with the replay clock."""
+    settings = options.settings(config, assignments, bootstrap, prefix)
+    configure_logging(settings.worker)
+    console = Console(stderr=True, highlight=False)
+    kafka = options.kafka(settings)
+    try:
+        with console.status("reading the data"):
+            recording = journey.Recording(kafka, from_week, to_week)
+    except journey.DatasetMissing as error:
+        raise Failed(str(error)) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--from, --to") from None
+    end_ms = recording.end_ms if until_ms is None else until_ms
+    if not recording.start_ms <= end_ms <= recording.end_ms:
+        raise typer.BadParameter(
+            f"{end_ms}: allowed are {recording.start_ms} to {recording.end_ms}",
+            param_hint="--until-ms",
+        )
+    show(asyncio.run(_replay(kafka, recording, end_ms, speed, console)), as_json)
+
+
+async def _replay(
+    kafka: Kafka,
+    recording: journey.Recording,
+    until_ms: int,
+    speed: float | None,
+    console: Console,
+) -> dict[str, Any]:
+    # A topic that does not exist would be made by the broker, with too few partitions.
+    await topics.create_missing(kafka)
+    async with Publisher(kafka) as publisher:
+        replay = Replay(kafka, publisher, recording, speed)
+        with replay_bar(console, replay.time_ms, until_ms) as report:
+            sent = await replay.until(until_ms, report)
+    return {
+        "time_ms": sent.time_ms,
+        "records": dict(sent.records),
+        "seconds": round(sent.seconds, 3),
+        "records_per_s": round(sent.records_per_s),
+    }
