@@ -37,7 +37,7 @@ async def publisher(kafka: Kafka) -> AsyncIterator[Publisher]:
 async def topic(kafka: Kafka) -> str:
     """A topic of two partitions."""
     name = kafka.topic("numbers")
-    await create_missing(kafka, [TopicSpec(name, 2, {"max.message.bytes": "100000"})])
+    await create_missing(kafka, [TopicSpec(name, 2, {"max.message.bytes": "500000"})])
     return name
 
 
@@ -61,20 +61,21 @@ async def send_numbers(publisher: Publisher, topic: str, numbers: range) -> None
 async def test_every_record_is_read_once_and_in_order_per_partition(
     kafka: Kafka, publisher: Publisher, topic: str
 ) -> None:
-    await send_numbers(publisher, topic, range(1_000))
+    count = 30_000  # several batches for each partition
+    await send_numbers(publisher, topic, range(count))
 
     async with TopicReader(kafka, [topic]) as reader:
-        records = await read_until(reader, lambda records: len(records) >= 1_000)
+        records = await read_until(reader, lambda records: len(records) >= count)
         assert await reader.read(timeout_ms=50) == []
 
-    assert sorted(int(record.value or b"") for record in records) == list(range(1_000))
+    assert sorted(int(record.value or b"") for record in records) == list(range(count))
     for partition in (0, 1):
         offsets = [record.offset for record in records if record.partition == partition]
         assert offsets == list(range(len(offsets)))
-    by_key: dict[bytes | None, set[int]] = {}
+    by_key: dict[bytes | None, list[int]] = {}
     for record in records:
-        by_key.setdefault(record.key, set()).add(record.partition)
-    assert all(len(partitions) == 1 for partitions in by_key.values())
+        by_key.setdefault(record.key, []).append(int(record.value or b""))
+    assert all(numbers == sorted(numbers) for numbers in by_key.values())
 
 
 async def test_reader_goes_on_exactly_where_its_positions_say(
@@ -187,9 +188,14 @@ async def test_keys_go_to_the_partitions_that_java_clients_choose(
     topic = kafka.topic("users")
     await create_missing(kafka, [TopicSpec(topic, 8, {})])
 
-    for key, murmur2 in JAVA_MURMUR2.items():
-        written = await publisher.send(topic, key, b"")
-        assert (await written).partition == (murmur2 & 0x7FFFFFFF) % 8
+    expected = {key: (murmur2 & 0x7FFFFFFF) % 8 for key, murmur2 in JAVA_MURMUR2.items()}
+    for key, partition in expected.items():
+        assert (await (await publisher.send(topic, key, b""))).partition == partition
+    await publisher.send_all([(topic, key, b"", ()) for key in expected])
+
+    async with TopicReader(kafka, [topic]) as reader:
+        records = await read_until(reader, lambda records: len(records) >= 2 * len(expected))
+    assert {(record.key, record.partition) for record in records} == set(expected.items())
 
 
 async def test_record_that_kafka_refuses_fails_its_future_and_the_flush(

@@ -106,6 +106,27 @@ async def test_handler_that_raises_costs_its_own_message_only(kafka: Kafka, star
     assert agent.failure() is None
 
 
+async def test_requests_handled_before_a_clean_stop_do_not_come_again(
+    kafka: Kafka, start: Start
+) -> None:
+    seen: list[bytes | None] = []
+
+    async def handler(message: RequestMessage) -> None:
+        seen.append(message.value)
+
+    async with Publisher(kafka) as publisher:
+        agent = await start("w1", handler)
+        await (await publisher.send(kafka.topic(SCORE_REQUESTS), b"key", b"first"))
+        await until(lambda: len(seen) >= 1)
+        await agent.stop()
+
+        await (await publisher.send(kafka.topic(SCORE_REQUESTS), b"key", b"second"))
+        await start("w1", handler)
+        await until(lambda: len(seen) >= 2)
+
+    assert seen == [b"first", b"second"]
+
+
 async def test_two_workers_share_the_partitions_and_one_alone_has_them_all(start: Start) -> None:
     async def handler(_: RequestMessage) -> None: ...
 
