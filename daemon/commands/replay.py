@@ -53,7 +53,6 @@ def replay(
 ) -> None:
     """Publish weeks of The Complete Journey in order of event time, with the replay clock."""
     settings = options.settings(config, assignments, bootstrap, prefix)
-    configure_logging(settings.worker)
     console = Console(stderr=True, highlight=False)
     kafka = options.kafka(settings)
     try:
@@ -69,6 +68,7 @@ def replay(
             f"{end_ms}: allowed are {recording.start_ms} to {recording.end_ms}",
             param_hint="--until-ms",
         )
+    configure_logging(settings.worker)
     show(asyncio.run(_replay(kafka, recording, end_ms, speed, console)), as_json)
 
 
