@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from monitoring import exporter
 from monitoring.metrics import REQUESTS, UNKNOWN_KEYS
@@ -103,15 +104,14 @@ def error(code: str, message: str) -> web.Response:
 
 
 @web.middleware
-async def _errors_as_json(http: web.Request, handler: Any) -> web.StreamResponse:
+async def _errors_as_json(http: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        response: web.StreamResponse = await handler(http)
+        return await handler(http)
     except web.HTTPException as raised:
         body = json.dumps({"error": {"code": _code(raised), "message": raised.reason}})
         return web.Response(
             text=body, status=raised.status, content_type="application/json", headers=_kept(raised)
         )
-    return response
 
 
 def _code(raised: web.HTTPException) -> str:

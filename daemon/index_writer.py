@@ -18,8 +18,6 @@ import structlog
 from gpuindex import AdBatch, Applied, DeliveryBatch, Index, IndexSettings, IndexView, snapshots
 from monitoring.metrics import (
     COMPACTIONS,
-    INDEX_ADS,
-    INDEX_EPOCH,
     SEALS,
     SNAPSHOT_SECONDS,
     SNAPSHOT_TIME,
@@ -40,7 +38,7 @@ class Published:
     """What a request sees: a view and the next offsets of the records that made it."""
 
     view: IndexView
-    offsets: Mapping[str, Mapping[int, int]]
+    offsets: Offsets
 
 
 class IndexWriter:
@@ -52,7 +50,6 @@ class IndexWriter:
         models: Models,
         clock: Clock,
         folder: Path,
-        keep: int,
         offsets: Offsets,
     ) -> None:
         self.features = FeatureMap(index.features, models.encoder)
@@ -61,7 +58,6 @@ class IndexWriter:
         self._models = models
         self._clock = clock
         self._folder = folder
-        self._keep = keep
         self._offsets = offsets
         self._published = Published(index.publish(), self._copy_offsets())
         self._durable = self._published if offsets else None
@@ -94,7 +90,7 @@ class IndexWriter:
             }
             clock.advance(loaded.extra["time_ms"])
             log.info("snapshot_restored", epoch=index.view.epoch, offsets=offsets)
-        return cls(index, models, clock, folder, settings.snapshot.keep, offsets)
+        return cls(index, models, clock, folder, offsets)
 
     @property
     def published(self) -> Published:
@@ -117,19 +113,15 @@ class IndexWriter:
         self._publish("ads-control", next_offsets)
         return applied
 
-    def maintain(self) -> bool:
-        """Do a bounded piece of sealing and compaction; true while there is more to do."""
-        before = self._index.view.counts()
-        more = self._index.maintain()
-        after = self._index.view.counts()
-        if after != before:
-            if after["tail"] < before["tail"]:
-                SEALS.inc()
-            if after["base"] > before["base"]:
-                COMPACTIONS.inc()
-            self._published = Published(self._index.view, self._published.offsets)
-            self._report()
-        return more
+    def maintain(self) -> None:
+        """Do a bounded piece of sealing and compaction, if there is any to do."""
+        seals, compactions = self._index.seals, self._index.compactions
+        self._index.maintain()
+        seals, compactions = self._index.seals - seals, self._index.compactions - compactions
+        if seals or compactions:
+            SEALS.inc(seals)
+            COMPACTIONS.inc(compactions)
+            self._published = Published(self._index.publish(), self._published.offsets)
 
     def snapshot(self) -> None:
         """Make what is published durable, unless it is already."""
@@ -145,7 +137,6 @@ class IndexWriter:
                 for topic, by_partition in self._offsets.items()
             },
             {"time_ms": self._clock.now_ms(), "models": self._models.columns},
-            keep=self._keep,
         )
         SNAPSHOT_SECONDS.observe(time.perf_counter() - began)
         SNAPSHOT_TIME.set_to_current_time()
@@ -153,18 +144,11 @@ class IndexWriter:
 
     def memory(self) -> dict[str, int]:
         """Bytes by part of the index."""
-        return self._index.memory()
+        return dict(self._index.memory())
 
     def _publish(self, topic: str, next_offsets: Mapping[int, int]) -> None:
         self._offsets.setdefault(topic, {}).update(next_offsets)
         self._published = Published(self._index.publish(), self._copy_offsets())
-        self._report()
-
-    def _report(self) -> None:
-        view = self._published.view
-        for shard_kind, ads in view.counts().items():
-            INDEX_ADS.labels(shard_kind).set(ads)
-        INDEX_EPOCH.set(view.epoch)
 
     def _copy_offsets(self) -> Offsets:
         return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}

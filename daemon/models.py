@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from model.checkpoints import CheckpointError
 from model.features import Encoder
-from model.ranker import Ranker
-from model.retriever import Retriever
 from model.value import ValueModel
 
 from .settings import ConfigurationError, Settings
 
+if TYPE_CHECKING:
+    from model.ranker import Ranker
+    from model.retriever import Retriever
+
 log = structlog.get_logger(__name__)
 
 NONE = "none"
-
-_Model = TypeVar("_Model", Retriever, Ranker)
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,18 @@ def load(settings: Settings) -> Models:
             features than the other one.
     """
     names = settings.models
+    retriever: Retriever | None = None
+    ranker: Ranker | None = None
     try:
-        retriever = _load(Retriever, settings, names.retriever)
-        ranker = _load(Ranker, settings, names.ranker)
+        # Imported when needed: a worker without models does without torch.
+        if names.retriever != NONE:
+            from model.retriever import Retriever
+
+            retriever = Retriever.load(settings.checkpoints / names.retriever)
+        if names.ranker != NONE:
+            from model.ranker import Ranker
+
+            ranker = Ranker.load(settings.checkpoints / names.ranker)
     except CheckpointError as error:
         raise ConfigurationError(f"models: {error}") from error
     if retriever and ranker and retriever.schema.hash != ranker.schema.hash:
@@ -98,7 +107,7 @@ def load(settings: Settings) -> Models:
         )
     model = retriever or ranker
     value = settings.value
-    return Models(
+    loaded = Models(
         retriever=retriever,
         ranker=ranker,
         value=ValueModel(
@@ -108,11 +117,5 @@ def load(settings: Settings) -> Models:
         ),
         encoder=Encoder(model.schema) if model else None,
     )
-
-
-def _load(kind: type[_Model], settings: Settings, name: str) -> _Model | None:
-    if name == NONE:
-        return None
-    loaded = kind.load(settings.checkpoints / name)
-    log.info("model_loaded", kind=kind.__name__.lower(), name=name)
+    log.info("models_loaded", **loaded.versions)
     return loaded

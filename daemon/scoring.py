@@ -9,7 +9,7 @@ answers go is decided elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class _Ranked:
     """The final order: [n] positions into the candidates, and what it rests on."""
 
     order: NDArray[np.int64]
-    values: NDArray[np.float64]
+    values: NDArray[np.floating]
     probabilities: NDArray[np.float32] | None
 
 
@@ -62,7 +62,7 @@ class Scorer:
         features: FeatureMap,
         histories: EncodedHistories | None,
         published: Callable[[], Published],
-        event_offsets: Callable[[], Mapping[int, int]],
+        event_offsets: Callable[[], dict[int, int]],
         clock: Clock,
         settings: ScoringSection,
     ) -> None:

@@ -141,7 +141,6 @@ class SnapshotSection(Section):
     interval_s: float = Field(
         default=60.0, gt=0, description="seconds between snapshots while ads change"
     )
-    keep: int = Field(default=3, ge=1, description="snapshots kept for fallback")
 
 
 class Settings(BaseSettings):

@@ -17,11 +17,12 @@ import structlog
 from aiohttp import web
 
 import gpuindex
+from gpuindex.shard import ShardKind
 from monitoring.build import record_build
 from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
 from monitoring.loop import watch_event_loop
-from monitoring.metrics import HISTORY_USERS, INDEX_BYTES
+from monitoring.metrics import HISTORY_USERS, INDEX_ADS, INDEX_BYTES, INDEX_EPOCH, SHARD_KINDS
 from stream import topics
 from stream.histories import HistoryStore
 from stream.publish import Publisher
@@ -53,9 +54,7 @@ class Worker:
         self.settings = settings
         self.readiness = Readiness(CONDITIONS)
         self.port: int | None = None
-        self._kafka = Kafka(
-            settings.kafka.bootstrap, settings.kafka.prefix, f"headwater-{settings.worker.id}"
-        )
+        self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
         self._intake = IntakeThread()
@@ -147,14 +146,19 @@ class Worker:
             self.readiness.mark_started()
 
             stack.push_async_callback(self._intake.run, self._writer.snapshot)
+            loops = await self._loops(stack, publisher, store)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(watch_event_loop())
             group.create_task(self._snapshots())
-            await self._catch_up(stack, group, publisher, store)
+            for ingest in loops:
+                group.create_task(ingest.run())
+                await ingest.caught_up()
+                self.readiness.meet(ingest.applier.topic)
+                log.info("caught_up", topic=ingest.applier.topic)
 
             agent = RequestAgent(
                 self._kafka,
-                settings.kafka.group,
+                settings.worker.id,
                 settings.worker_folder / "faust",
                 self.desk.accept,
             )
@@ -206,8 +210,14 @@ class Worker:
         """Metrics that are read where they live, at the moment of the scrape."""
         record_build(DEVICE)
         HISTORY_USERS.set_function(store.users)
+        INDEX_EPOCH.set_function(lambda: self._writer.published.view.epoch)
+        for kind in SHARD_KINDS:
+            INDEX_ADS.labels(kind).set_function(partial(self._ads, kind))
         for part in self._writer.memory():
             INDEX_BYTES.labels(part).set_function(partial(self._bytes, part))
+
+    def _ads(self, kind: ShardKind) -> float:
+        return float(self._writer.published.view.counts()[kind])
 
     def _bytes(self, part: str) -> float:
         return float(self._writer.memory()[part])
@@ -217,46 +227,39 @@ class Worker:
         gpuindex.warm(self._writer.settings)
         scorer.warm()
 
-    async def _catch_up(
-        self,
-        stack: AsyncExitStack,
-        group: asyncio.TaskGroup,
-        publisher: Publisher,
-        store: HistoryStore,
-    ) -> None:
-        """Start reading, and wait until all that is on the topics now is applied.
+    async def _loops(
+        self, stack: AsyncExitStack, publisher: Publisher, store: HistoryStore
+    ) -> list[IngestLoop[Any]]:
+        """A loop with a started reader for each topic, in the order in which they catch up.
 
         Delivery states and the clock come first: no ad is served for a moment that its pause
         covers, and no event is held against a clock that has not been read.
         """
-        control: IngestLoop[Any] | None = None
-        appliers: list[Applier[Any]] = [
-            ControlApplier(self._writer, self._models, self._clock),
-            AdsApplier(self._writer, self._models),
-            EventsApplier(store, self._clock),
-        ]
-        for applier in appliers:
-            events = applier.topic == USER_EVENTS
-            positions = store.next_offsets() if events else self._writer.next_offsets(applier.topic)
+
+        async def loop(
+            applier: Applier[Any], positions: dict[int, int], **more: Any
+        ) -> IngestLoop[Any]:
             topic = self._kafka.topic(applier.topic)
             reader = TopicReader(self._kafka, [topic], {topic: positions})
-            await reader.start()
-            stack.push_async_callback(reader.stop)
-            ingest = IngestLoop(
-                reader,
-                applier,
-                publisher,
-                self._intake,
-                self._lag,
-                self.settings.intake,
-                clock_caught_up=control.caught_up if control and events else None,
-                upkeep=self._writer.maintain if applier.topic == ADS else None,
-            )
-            control = control or ingest
-            group.create_task(ingest.run())
-            await ingest.caught_up()
-            self.readiness.meet(applier.topic)
-            log.info("caught_up", positions=reader.positions())
+            await stack.enter_async_context(reader)
+            settings = self.settings.intake
+            return IngestLoop(reader, applier, publisher, self._intake, self._lag, settings, **more)
+
+        control = await loop(
+            ControlApplier(self._writer, self._models, self._clock),
+            self._writer.next_offsets(ADS_CONTROL),
+        )
+        ads = await loop(
+            AdsApplier(self._writer, self._models),
+            self._writer.next_offsets(ADS),
+            upkeep=self._writer.maintain,
+        )
+        events = await loop(
+            EventsApplier(store, self._clock),
+            store.next_offsets(),
+            clock_caught_up=control.caught_up,
+        )
+        return [control, ads, events]
 
     async def _snapshots(self) -> NoReturn:
         while True:

@@ -184,7 +184,7 @@ class Story:
         """Everything until a Monday 00:00 (New York), published and applied."""
         self._scene(f"Replay of weeks 1 to {QUALITY_WEEKS[0] - 1}")
         began = time.monotonic()
-        with replay_bar(self._say, replay, week.now_ms) as report:
+        with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
             progress = await replay.until(week.now_ms, report)
         with self._say.status("the worker catches up"):
             behind_s = await arrival.wait()
@@ -282,7 +282,7 @@ class Story:
             yield first
             for number in QUALITY_WEEKS[1:]:
                 week = quality.Week(number)
-                with replay_bar(self._say, replay, week.now_ms) as report:
+                with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
                     await replay.until(week.now_ms, report)
                 await arrival.wait()
                 yield week

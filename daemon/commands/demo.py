@@ -1,0 +1,51 @@
+"""`headwater demo`: the whole of it on real data, told on screen."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import options
+from .failure import Failed
+
+
+def demo(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there.", metavar="FILE")
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Leave everything running at the end.")] = False,
+    bootstrap: options.Bootstrap = None,
+    config: options.Config = None,
+    assignments: options.Set = None,
+) -> None:
+    """Replay real weeks through Kafka, train, serve, kill, measure; print a table of figures."""
+    settings = options.settings(config, assignments)
+    # Imported here: torch takes seconds that other verbs need not wait.
+    from ..datasets.complete_journey import DatasetMissing
+    from ..demo.story import Options, Story
+
+    console = Console(highlight=False)
+    story = Story(Options(settings.worker.state_dir, bootstrap, keep), console)
+
+    async def tell() -> None:
+        # Ended as by Ctrl-C: every part that was started is stopped on the way out.
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await story.tell()
+
+    try:
+        asyncio.run(tell())
+    except DatasetMissing as error:
+        raise Failed(str(error)) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Failed("interrupted; what it had started is stopped") from None
+    console.print()
+    console.print(story.rows.table())
+    if json_file is not None:
+        story.rows.write(json_file)
