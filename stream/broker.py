@@ -233,8 +233,9 @@ class Broker:
         partial.replace(self._state_file)
 
     def _log_tail(self) -> str:
-        lines = self._log_file.read_text(errors="replace").splitlines()[-10:]
-        return "\n".join([f"the end of {self._log_file}:", *lines])
+        lines = self._log_file.read_text(errors="replace").splitlines()
+        told = [line for line in lines if not line.startswith("\tat ")]  # not where in Kafka
+        return "\n".join([f"the end of {self._log_file}:", *told[-10:]])
 
 
 def _has_ended(pid: int) -> bool:

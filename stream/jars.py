@@ -27,7 +27,8 @@ POM = Path(__file__).resolve().parents[1] / "deploy" / "kafka" / "pom.xml"
 # What Kafka 4 brokers are compiled for.
 JAVA_MAJOR = 17
 
-DEBIAN_PACKAGES = {"java": "openjdk-17-jre-headless", "mvn": "maven"}
+# The default Java is 17 on Debian 12 and 21 on Debian 13, which has no 17.
+DEBIAN_PACKAGES = {"java": "default-jre-headless", "mvn": "maven"}
 
 
 class ToolMissing(StreamError):

@@ -2,12 +2,13 @@
 
 Owns a producer that writes each record once and in order per partition, even over a broker's
 restart, and places keys as every other Kafka client does (murmur2). Promises that no failure is
-lost: it is in the record's future, in the log, and in the next `flush`. What the bytes mean is
-stream.codec's part.
+lost: `send` has it in its record's future, in the log and in the next `flush`, and `send_all`
+raises it. What the bytes mean is stream.codec's part.
 """
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Future
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -115,13 +116,14 @@ class Publisher:
             # aiokafka takes such a record only in a batch that is made by hand.
             batch = producer.create_batch()
             batch.append(timestamp=None, key=None, value=None, headers=list(headers))
-            return await self._submit(batch, topic, 0 if partition is None else partition)
-        try:
-            written: Future[RecordMetadata] = await producer.send(
-                topic, value, key, partition=partition, headers=list(headers)
-            )
-        except KafkaError as error:
-            raise PublishFailed(f"{topic}: {error!r}") from error
+            written = await self._submit(batch, topic, partition or 0)
+        else:
+            try:
+                written = await producer.send(
+                    topic, value, key, partition=partition, headers=list(headers)
+                )
+            except KafkaError as error:
+                raise PublishFailed(f"{topic}: {error!r}") from error
         written.add_done_callback(self._note)
         return written
 
@@ -135,6 +137,7 @@ class Publisher:
             PublishFailed: at least one was not written.
         """
         producer = self._started()
+        written: list[Future[RecordMetadata]] = []
         counts: dict[str, int] = {}
         batches: dict[tuple[str, int], BatchBuilder] = {}
         for topic, key, value, headers in records:
@@ -148,17 +151,19 @@ class Publisher:
                 timestamp=None, key=key, value=value, headers=list(headers)
             ):
                 if batch is not None:
-                    await self._submit(batch, *place)
+                    written.append(await self._submit(batch, *place))
                 batch = batches[place] = producer.create_batch()
         for place, batch in batches.items():
-            await self._submit(batch, *place)
-        await self.flush()
+            written.append(await self._submit(batch, *place))
+        for outcome in await asyncio.gather(*written, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise PublishFailed(f"{self._kafka.bootstrap}: {outcome!r}") from outcome
 
     async def flush(self) -> None:
-        """Wait until every record sent so far is written.
+        """Wait until everything sent so far is written.
 
         Raises:
-            PublishFailed: at least one record since the last flush was not.
+            PublishFailed: at least one record of `send` since the last flush was not.
         """
         await self._started().flush()
         failure, self._failure = self._failure, None
@@ -186,7 +191,6 @@ class Publisher:
             )
         except KafkaError as error:
             raise PublishFailed(f"{topic}: {error!r}") from error
-        written.add_done_callback(self._note)
         return written
 
     def _note(self, written: Future[RecordMetadata]) -> None:

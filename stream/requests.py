@@ -22,8 +22,8 @@ from .topics import SCORE_REQUESTS
 
 log = structlog.get_logger(__name__)
 
-# How long a worker that died keeps its partitions, and a pause in which a worker that came back
-# finds them untouched. Kafka's own lower bound is 6 s.
+# How long the partitions of a worker that stopped or died wait for it; then the others get them.
+# Kafka's own lower bound is 6 s.
 SESSION_TIMEOUT_S = 6.0
 # A third of the session is the usual most; more often finds a dead coordinator sooner.
 HEARTBEAT_INTERVAL_S = 1.0
@@ -93,7 +93,7 @@ class RequestAgent:
         await self._app.start()
 
     async def stop(self) -> None:
-        """Leave."""
+        """Stop. The partitions wait for this worker's return as long as its session lasts."""
         await self._app.stop()
 
     def partitions(self) -> frozenset[int]:

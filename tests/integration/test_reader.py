@@ -210,6 +210,15 @@ async def test_record_that_kafka_refuses_fails_its_future_and_the_flush(
     await publisher.flush()  # told once
 
 
+async def test_bulk_with_a_record_that_kafka_refuses_says_so_and_no_later_flush_does(
+    publisher: Publisher, topic: str
+) -> None:
+    big = random.Random(1).randbytes(1_000_000)
+    with pytest.raises(PublishFailed, match="MessageSizeTooLarge"):
+        await publisher.send_all([(topic, b"small", b"", ()), (topic, b"big", big, ())])
+    await publisher.flush()
+
+
 async def expire(kafka: Kafka, topic: str, before_offset: int) -> None:
     """Do what retention does: drop partition 0's records before an offset."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
