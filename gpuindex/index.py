@@ -171,11 +171,27 @@ class Index:
         self._table = shard_table(self.sealed)
         self.tail = self._new_tail(aligned(first_slot + shard.ads))
 
+    def restore_delivery(self) -> None:
+        """Give every living ad's slot the delivery state of the directory."""
+        rows = np.flatnonzero(self.directory.slots[: self.directory.count] >= 0)
+        self.slots.deliver(
+            self.directory.slots[rows],
+            rows.astype(np.int32),
+            self.directory,
+            self.epoch + 1,
+            unseen=True,
+        )
+
     def start_compaction(self, first: int) -> None:
         """Begin to fold the sealed shards from the given one on."""
         placed = self.sealed[first:]
         keeps = [self._keep(first_slot, shard.ads) for first_slot, shard in placed]
         self._compaction = Compaction(first, placed, keeps, len(self.features))
+
+    @property
+    def compacting(self) -> bool:
+        """Whether a compaction is under way."""
+        return self._compaction is not None
 
     def memory(self) -> dict[str, int]:
         """Bytes by part."""
@@ -198,11 +214,11 @@ class Index:
         shift = self.slots.replace(start, end, dead, self.epoch + 1)
         moved = self.directory.slots[: self.directory.count]
         moved[moved >= end] += shift
-        rows = self.directory.find(folded.shard.columns.ad_ids)
         living = np.flatnonzero(dead == NEVER)
+        rows = self.directory.find(folded.shard.columns.ad_ids[living])
         new_slots = (start + living).astype(np.int32)
-        self.directory.slots[rows[living]] = new_slots
-        self.slots.deliver(new_slots, rows[living], self.directory, self.epoch + 1, unseen=True)
+        self.directory.slots[rows] = new_slots
+        self.slots.deliver(new_slots, rows, self.directory, self.epoch + 1, unseen=True)
         later = [(first + shift, shard) for first, shard in self.sealed[behind:]]
         replaced = [(start, folded.shard)] if folded.shard.ads else []
         self.sealed[compaction.first :] = replaced + later

@@ -14,7 +14,7 @@ class Scratch:
         weight_of: [features] int32, zero between queries.
         scores: [slots] int32.
         zeros: [slots] int32, zero between queries.
-        touched: [slots] int32.
+        touched: [2 * slots] int32.
         located: [shards, query features] int32.
         touched_bounds: [shards + 2] int64.
         top_scores, top_ads, top_slots: [places] int32, int64, int32.
@@ -25,8 +25,8 @@ class Scratch:
         self.scores: Int32 = np.empty(0, np.int32)
         self.zeros: Int32 = np.zeros(0, np.int32)
         self.touched: Int32 = np.empty(0, np.int32)
-        self.located: Int32 = np.empty((0, 0), np.int32)
-        self.touched_bounds: Int64 = np.empty(0, np.int64)
+        self.located: Int32 = np.empty((1, 1), np.int32)
+        self.touched_bounds: Int64 = np.empty(3, np.int64)
         self.top_scores: Int32 = np.empty(0, np.int32)
         self.top_ads: Int64 = np.empty(0, np.int64)
         self.top_slots: Int32 = np.empty(0, np.int32)
@@ -47,7 +47,8 @@ class Scratch:
             places = slots + slots // 4
             self.scores = np.empty(places, np.int32)
             self.zeros = np.zeros(places, np.int32)
-            self.touched = np.empty(places, np.int32)
+            # Narrow queries touch at most a share of all slots twice.
+            self.touched = np.empty(2 * places, np.int32)
         if self.located.shape[0] < shards or self.located.shape[1] < query_features:
             self.located = np.empty(
                 (max(shards, self.located.shape[0]), max(query_features, self.located.shape[1])),

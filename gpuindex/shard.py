@@ -5,16 +5,21 @@ what folding everything gave. Both are the same thing at different sizes. What
 does change about a slot, its death and its delivery state, is in `slots`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Int64
 from .columns import AdColumns
 from .kernels.cpu import shards
-from .postings import Postings
+from .postings import DenseColumns, Postings, SegmentLists
+
+SEGMENT_FIELDS = ("features", "bounds", "counts", "lows", "weights")
+COLUMN_FIELDS = ("ad_ids", "versions", "targeting", "embeddings", "payload")
 
 ShardKind = Literal["base", "delta", "tail"]
 
@@ -85,6 +90,33 @@ class Shard:
         row[shards.COLUMN_FEATURES] = dense.features.ctypes.data
         row[shards.COLUMN_WEIGHTS] = dense.weights.ctypes.data
         return row
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The shard's arrays by name, for a file."""
+        segments, dense = self.postings.segments, self.postings.columns
+        return {
+            **{name: getattr(self.columns, name) for name in COLUMN_FIELDS},
+            **{f"list_{name}": getattr(segments, name) for name in SEGMENT_FIELDS},
+            "dense_features": dense.features,
+            "dense_weights": dense.weights,
+        }
+
+    @staticmethod
+    def from_tensors(kind: ShardKind, tensors: dict[str, NDArray[Any]]) -> "Shard":
+        """The inverse of `tensors`."""
+        segments = SegmentLists.indexed(*(tensors[f"list_{name}"] for name in SEGMENT_FIELDS))
+        dense = DenseColumns(tensors["dense_features"], tensors["dense_weights"])
+        columns = AdColumns(**{name: tensors[name] for name in COLUMN_FIELDS})
+        return Shard(kind, columns, Postings(segments, dense))
+
+    @cached_property
+    def digest(self) -> str:
+        """A SHA-256 of the shard's content."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.tensors().items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def memory_bytes(self) -> int:
         """Bytes of postings and columns."""

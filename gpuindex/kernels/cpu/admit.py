@@ -116,7 +116,7 @@ def admit(
         now_ms: written to `deleted_ms`.
         next_slot: the first free slot.
         outcomes: [B] uint8, the result: SKIPPED, UPSERTED or DELETED.
-        slots_born: [B] int32, the result: the slot of each upsert.
+        slots_born: [B] int32, the result, the first of them: each upsert's slot.
         slots_dying: [B] int32, the result, the first of them.
 
     Returns:
@@ -144,7 +144,7 @@ def admit(
             outcomes[b] = UPSERTED
             deleted_ms[row] = 0
             slots[row] = next_slot + born
-            slots_born[b] = slots[row]
+            slots_born[born] = slots[row]
             born += 1
     return born, dying
 

@@ -200,12 +200,13 @@ def score(
         narrow_limit: take the narrow way if fewer postings than this are
             touched outside the tail; 0 forbids it.
         weight_of: [F] int32 scratch, all zero before and after.
-        located: [S, Q] int32 scratch.
+        located: [>= S, >= Q] int32 scratch.
         scores: [N] int32, written by the wide way where there are ads.
         zeros: [N] int32, all zero before; the narrow way leaves its sums there
             for the slots of `touched`, and `topk` puts the zeros back.
-        touched: [N] int32, slots of the narrow way; a slot may come twice.
-        touched_bounds: [S + 2] int64, each shard's and the tail's range of it.
+        touched: [tail_ads + narrow_limit] int32, slots of the narrow way; a slot
+            may come twice.
+        touched_bounds: [>= S + 2] int64, each shard's and the tail's range of it.
 
     Returns:
         How many slots were touched, or -1 if all of `scores` was written.
@@ -227,11 +228,12 @@ def score(
     count = 0
     touched_bounds[0] = 0
     for shard in range(table.shape[0]):
+        own = located[shard, : len(query_features)]
         if narrow:
-            count = _touch(table, shard, located[shard], query_weights, zeros, touched, count)
+            count = _touch(table, shard, own, query_weights, zeros, touched, count)
             touched_bounds[shard + 1] = count
         else:
-            _sum_blocks(table, shard, located[shard], query_weights, scores)
+            _sum_blocks(table, shard, own, query_weights, scores)
     for ad in range(tail_ads):
         total = np.int32(0)
         for position in range(tail_bounds[ad], tail_bounds[ad + 1]):
