@@ -1,0 +1,97 @@
+"""Presets: the sizes of a ranker and of its training run, by purpose.
+
+Owns ``tiny`` (tests: seconds, a few hundred rows) and ``demo`` (the default data: well above a
+minute's work on two cores). Promises to derive every source from the schema, so that another
+data set needs no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..schema import Schema
+from .config import HstuConfig, MatchPair, MoaConfig, RankerConfig
+
+Preset = Literal["tiny", "demo"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        epochs: passes over the training visits.
+        groups: groups of up to 32 rows in a batch.
+        max_visits: the newest visits before the held-out ones that train; None is all.
+        negatives: negatives kept per positive, in training; held-out rows are all kept.
+        held_out_days: the newest visits, for calibration and metrics.
+        learning_rate: peak of a one-cycle schedule.
+        weight_decay: decoupled, on everything but biases and norms.
+        context_dropout: share of groups whose context is hidden: live requests may lack one.
+        seed: of weights, order and dropout.
+    """
+
+    epochs: int = 1
+    groups: int = 64
+    max_visits: int | None = None
+    negatives: int = 10
+    held_out_days: float = 14.0
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    context_dropout: float = 0.5
+    seed: int = 0
+
+
+def configure(
+    preset: Preset, schema: Schema, history: Sequence[str]
+) -> tuple[RankerConfig, TrainingConfig]:
+    """A ranker and its training run.
+
+    Args:
+        preset: the purpose.
+        schema: the fields there are.
+        history: item fields that events carry, in the schema's order.
+
+    Raises:
+        ValueError: an unknown preset.
+    """
+    if preset not in ("tiny", "demo"):
+        raise ValueError(f"unknown preset {preset!r}; allowed: tiny, demo")
+    fields = tuple(history)
+    # The whole history, a quarter, a month and a week: differences of counts say how demand
+    # moved, which no single decay does.
+    windows = (None, 91.0, 28.0, 7.0) if preset == "demo" else (None, 28.0)
+    tiny = preset == "tiny"
+    moa = MoaConfig(
+        profile=schema.profile_fields,
+        context=schema.context_fields,
+        history=fields,
+        item=schema.item_fields,
+        ro_query=schema.profile_fields + schema.context_fields,
+        nro_query=schema.item_fields,
+        pairs=tuple(MatchPair(name, name, days) for name in fields for days in windows),
+        popular=fields,
+        table_rows=1_024 if tiny else 65_536,
+        field_width=8 if tiny else 16,
+        width=16 if tiny else 32,
+    )
+    hstu = (
+        HstuConfig(window=8, normaliser=8.0, query_width=8, value_width=8)
+        if tiny
+        else (HstuConfig())
+    )
+    config = RankerConfig(
+        moa,
+        hstu,
+        seeds=2 if tiny else 4,
+        tower_width=16 if tiny else 32,
+        overarch_width=32 if tiny else 64,
+    )
+    training = (
+        TrainingConfig(epochs=4, groups=16, max_visits=500, held_out_days=7.0)
+        if tiny
+        else TrainingConfig()
+    )
+    return config, training
