@@ -104,9 +104,9 @@ def error(code: str, message: str) -> web.Response:
 
 
 @web.middleware
-async def _errors_as_json(http: web.Request, handler: Handler) -> web.StreamResponse:
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(http)
+        return await handler(request)
     except web.HTTPException as raised:
         body = json.dumps({"error": {"code": _code(raised), "message": raised.reason}})
         return web.Response(

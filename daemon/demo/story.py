@@ -40,9 +40,9 @@ from .by_hand import OWN_IDS, Hand, same
 from .process import WorkerProcess
 from .rows import Rows
 
-# Ads of three weeks; the models learn from the weeks before and are asked about the last two.
-FIRST_WEEK, LAST_WEEK = 41, 43
-QUALITY_WEEKS = (42, 43)
+# The models learn from the weeks before, and are asked about the first two that they have not seen.
+FIRST_WEEK, LAST_WEEK = 41, 42
+QUALITY_WEEKS = (41, 42)
 
 PACED_S = 20
 PACED_ADS_PER_S = 100
