@@ -37,7 +37,7 @@ from ..replay import Replay
 from . import latency
 from .arrival import Arrival
 from .by_hand import OWN_IDS, Hand, same
-from .process import WorkerProcess
+from ..process import WorkerProcess
 from .rows import Rows
 
 # The models learn from the weeks before, and are asked about the first two that they have not seen.

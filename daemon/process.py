@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from ..client import WorkerClient
-from ..commands.failure import Failed
+from .client import WorkerClient
+from .commands.failure import Failed
 
 # The first start compiles the kernels.
 START_DEADLINE_S = 300.0

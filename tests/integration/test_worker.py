@@ -1,0 +1,329 @@
+"""A worker on a real Kafka: what goes in by a topic comes out by HTTP and by `score-responses`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from daemon.client import WorkerClient
+from daemon.process import WorkerProcess
+from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
+from stream.publish import Publisher
+from stream.reader import TopicReader
+from stream.records import Ad, Delivery, UserEvent
+from stream.settings import Kafka
+from stream.topics import (
+    ADS,
+    ADS_CONTROL,
+    SCORE_REQUESTS,
+    SCORE_RESPONSES,
+    USER_EVENTS,
+    dead_letter_topic,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DEADLINE_S = 30.0
+K = 1_000
+
+Json = dict[str, Any]
+
+
+class Running:
+    """A worker, a client of it, and a producer for its topics."""
+
+    def __init__(self, process: WorkerProcess, client: WorkerClient, publisher: Publisher) -> None:
+        self.process = process
+        self.client = client
+        self.publisher = publisher
+        self.kafka: Kafka
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, **more: Any) -> None:
+        headers = more.get("headers", ())
+        await self.publisher.send_all([(self.kafka.topic(topic), key, value, headers)])
+
+    async def upsert(self, ad_id: int, version: int, **features: str) -> None:
+        ad = Ad(
+            version, "acme", "spring", {field: {value: 1.0} for field, value in features.items()}
+        )
+        await self.send(ADS, encode_id(ad_id), encode_ad(ad))
+
+    async def deliver(self, ad_id: int, delivery: Delivery) -> None:
+        await self.send(ADS_CONTROL, encode_id(ad_id), encode_delivery(delivery))
+
+    async def ad(self, ad_id: int) -> Json:
+        return await self.client.get(f"/v1/ads/{ad_id}")
+
+    async def ad_becomes(self, ad_id: int, **expected: Any) -> Json:
+        return await until(lambda: self.ad(ad_id), lambda ad: expected.items() <= ad.items())
+
+    async def score(self, **more: Any) -> Json:
+        return await self.client.post("/v1/score", request(**more))
+
+    async def answers(self, **more: Any) -> set[int]:
+        return {int(ad["ad_id"]) for ad in (await self.score(**more))["ads"]}
+
+    async def dead_letters(self, topic: str, count: int) -> list[Any]:
+        dlq = dead_letter_topic(self.kafka.topic(topic))
+        found: list[Any] = []
+        async with TopicReader(self.kafka, [dlq]) as reader:
+            deadline = time.monotonic() + DEADLINE_S
+            while len(found) < count:
+                assert time.monotonic() < deadline, f"{len(found)} of {count} dead letters"
+                found += await reader.read(100)
+        return found
+
+
+def request(**more: Any) -> Json:
+    return {"request_id": uuid4().hex, "user_id": "1", "k": K, **more}
+
+
+async def until(ask: Any, holds: Any) -> Any:
+    """Ask until the answer is as it must be."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds(answer := await ask()):
+        assert time.monotonic() < deadline, f"still {answer}"
+        await asyncio.sleep(0.01)
+    return answer
+
+
+def write_config(folder: Path, kafka: Kafka, **sections: str) -> Path:
+    path = folder / "headwater.toml"
+    path.write_text(
+        f"""
+        [kafka]
+        bootstrap = "{kafka.bootstrap}"
+        prefix = "{kafka.prefix}"
+        [worker]
+        state_dir = "{folder}"
+        port = 0
+        log_format = "json"
+        {sections.get("more", "")}
+        """
+    )
+    return path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker(
+    kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Running]:
+    folder = tmp_path_factory.mktemp("worker")
+    kafka = Kafka(kafka_bootstrap, f"t{uuid4().hex[:8]}-")
+    process = WorkerProcess(write_config(folder, kafka), folder / "worker.log")
+    try:
+        async with WorkerClient(await process.start()) as client, Publisher(kafka) as publisher:
+            await process.wait_ready(client)
+            running = Running(process, client, publisher)
+            running.kafka = kafka
+            yield running
+    finally:
+        await process.stop()
+
+
+async def test_a_produced_ad_is_in_the_next_answers(worker: Running) -> None:
+    await worker.upsert(101, 1, product="tea")
+    await worker.ad_becomes(101, present=True, eligible=True, version=1)
+    assert 101 in await worker.answers()
+
+
+async def test_an_update_is_seen_and_the_old_version_is_not(worker: Running) -> None:
+    await worker.upsert(102, 5, product="tea")
+    await worker.ad_becomes(102, version=5)
+    await worker.upsert(102, 6, product="coffee")
+    await worker.ad_becomes(102, version=6)
+    tea, coffee = ({"product": {"allow": [value]}} for value in ("tea", "coffee"))
+    assert 102 not in await worker.answers(filters=tea)
+    assert 102 in await worker.answers(filters=coffee)
+
+
+async def test_an_old_version_is_skipped_and_counted(worker: Running) -> None:
+    await worker.upsert(103, 9, product="tea")
+    await worker.upsert(103, 8, product="coffee")
+    await worker.upsert(104, 1, product="tea")
+    await worker.ad_becomes(104, present=True)
+    assert (await worker.ad(103))["version"] == 9 or await worker.ad_becomes(103, version=9)
+    page = await worker.client.text("/metrics")
+    assert 'headwater_records_skipped_total{reason="version",topic="ads"}' in page
+
+
+async def test_a_paused_ad_is_gone_with_its_reason_and_comes_back(worker: Running) -> None:
+    await worker.upsert(105, 1, product="tea")
+    await worker.ad_becomes(105, eligible=True)
+    await worker.deliver(105, Delivery(1, status="paused"))
+    await worker.ad_becomes(105, present=True, eligible=False, reasons=["paused"])
+    assert 105 not in await worker.answers()
+    await worker.deliver(105, Delivery(2))
+    await worker.ad_becomes(105, eligible=True)
+    assert 105 in await worker.answers()
+
+
+async def test_a_flight_is_judged_at_the_requests_own_now(worker: Running) -> None:
+    await worker.deliver(106, Delivery(1, start_ms=2_000, end_ms=3_000))
+    await worker.upsert(106, 1, product="tea")
+    await worker.ad_becomes(106, present=True, eligible=False, reasons=["ended"])
+    assert 106 in await worker.answers(now_ms=2_000)
+    assert 106 not in await worker.answers(now_ms=3_000)
+
+
+async def test_a_deleted_ad_is_never_seen_again(worker: Running) -> None:
+    await worker.upsert(107, 5, product="tea")
+    await worker.ad_becomes(107, present=True)
+    await worker.send(ADS, b"107", None, headers=[("headwater-version", b"7")])
+    await worker.ad_becomes(107, present=False)
+    await worker.upsert(107, 6, product="late")
+    await worker.upsert(108, 1, product="tea")
+    await worker.ad_becomes(108, present=True)
+    assert (await worker.ad(107))["present"] is False
+    assert 107 not in await worker.answers()
+
+
+async def test_targeting_and_named_candidates_restrict_the_answer(worker: Running) -> None:
+    ad = {"version": 1, "features": {}, "targeting": {"age": {"allow": ["19-24"]}}}
+    await worker.send(ADS, b"109", json.dumps(ad).encode())
+    await worker.upsert(110, 1, product="tea")
+    await worker.ad_becomes(110, present=True)
+    await worker.ad_becomes(109, present=True)
+    young = {"age": ["19-24"]}
+    assert await worker.answers(candidates=["109", "110"], user=young) == {109, 110}
+    assert await worker.answers(candidates=["109", "110"], user={"age": ["65+"]}) == {110}
+    answer = await worker.score(candidates=["110", "999999"])
+    assert "candidates_missing" in answer["flags"]
+
+
+async def test_the_agent_and_http_give_the_same_answer(worker: Running) -> None:
+    await worker.upsert(111, 1, product="tea")
+    await worker.ad_becomes(111, present=True)
+    asked = request(seed=3, now_ms=1_000_000)
+    topic = worker.kafka.topic(SCORE_RESPONSES)
+    async with TopicReader(worker.kafka, [topic]) as reader:
+        await worker.send(SCORE_REQUESTS, b"1", json.dumps(asked).encode())
+
+        async def response() -> list[Json]:
+            records = await reader.read(100)
+            bodies = [json.loads(record.value) for record in records]
+            return [body for body in bodies if body["request_id"] == asked["request_id"]]
+
+        (by_topic,) = await until(response, bool)
+    by_http = await worker.client.post("/v1/score", asked)
+    assert by_topic == by_http
+    assert by_http["flags"] == ["retriever_none", "ranker_none"]
+    assert set(by_http["offsets"]) == {ADS, ADS_CONTROL, USER_EVENTS}
+
+
+async def test_an_unknown_user_gets_a_cold_start_answer(worker: Running) -> None:
+    answer = await worker.score(user_id=str(2**63 - 1))
+    assert answer["error"] is None
+    assert answer["ads"]
+
+
+@pytest.mark.parametrize("field", [{"min_offsets": {"ads": {"0": 1}}}, {"max_staleness_ms": 5}])
+async def test_what_is_not_there_yet_says_unsupported(worker: Running, field: Json) -> None:
+    assert (await worker.score(**field))["error"]["code"] == "unsupported"
+
+
+async def test_explain_says_unsupported(worker: Running) -> None:
+    answer = await worker.client.post("/v1/explain", request(ad_id="1"))
+    assert answer["error"]["code"] == "unsupported"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"request_id": "r"}',
+        b'{"request_id": "r", "user_id": 7}',
+        b'{"request_id": "r", "user_id": "7", "k": 0}',
+        b'{"request_id": "r", "user_id": "7", "k": NaN}',
+        b'{"request_id": "r", "user_id": "7", "mode": "dense"}',
+    ],
+)
+async def test_a_malformed_request_is_answered_with_the_reason(
+    worker: Running, body: bytes
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(worker.client.url + "/v1/score", data=body) as answer,
+    ):
+        assert answer.status == 400
+        assert (await answer.json())["error"]["message"]
+
+
+async def test_bad_records_are_dead_lettered_whole_and_stop_nothing(worker: Running) -> None:
+    """Original bytes, key and headers, and a reason; the good record behind them is applied."""
+    tomorrow_ms = int(time.time() * 1000) + 2 * 86_400_000
+    late = UserEvent("e", None, "buy", tomorrow_ms)
+    bad: dict[str, list[tuple[bytes | None, bytes | None, str]]] = {
+        ADS: [
+            (b"201", b"{not json", "undecodable"),
+            (b"201", b'{"version": "one"}', "invalid_field"),
+            (b"201", b'{"version": 1, "features": {"f": {"v": NaN}}}', "undecodable"),
+            (b"-1", b'{"version": 1}', "bad_key"),
+            (
+                b"201",
+                json.dumps(
+                    {"version": 1, "features": {"f": [str(n) for n in range(4_097)]}}
+                ).encode(),
+                "too_many_features",
+            ),
+        ],
+        ADS_CONTROL: [(b"201", b'{"version": 1, "status": "asleep"}', "invalid_field")],
+        USER_EVENTS: [
+            # Kafka itself refuses records without a key on the compacted topics.
+            (None, b"{}", "null_key"),
+            (b"1", None, "null_value"),
+            (b"1", b"\xff", "undecodable"),
+            (b"1", encode_event(late), "future_event"),
+        ],
+        SCORE_REQUESTS: [(b"1", b"{not json", "undecodable")],
+    }
+    for topic, records in bad.items():
+        for key, value, _ in records:
+            await worker.send(topic, key, value, headers=[("trace", b"\x00\xff")])
+    for topic, records in bad.items():
+        letters = await worker.dead_letters(topic, len(records))
+        wanted = {(key, value, reason.encode()) for key, value, reason in records}
+        reasons = [dict(letter.headers)["__streams.errors.exception"] for letter in letters]
+        found = {(at.key, at.value, why) for at, why in zip(letters, reasons, strict=True)}
+        assert found == wanted
+        assert all(("trace", b"\x00\xff") in letter.headers for letter in letters)
+    await worker.upsert(201, 1, product="good")
+    await worker.ad_becomes(201, present=True)
+
+
+async def test_unknown_keys_are_ignored_and_counted(worker: Running) -> None:
+    await worker.send(ADS, b"202", b'{"version": 1, "colour": "red"}')
+    await worker.ad_becomes(202, present=True)
+    page = await worker.client.text("/metrics")
+    assert 'headwater_unknown_keys_total{topic="ads"}' in page
+
+
+async def test_events_of_unknown_ads_and_users_are_applied(worker: Running) -> None:
+    event = UserEvent("first", 424_242, "buy", 1_000, 2.5, {"product": ("tea",)})
+    await worker.send(USER_EVENTS, b"77", encode_event(event))
+
+    async def offsets() -> int:
+        return sum((await worker.client.get("/v1/status"))["offsets"][USER_EVENTS].values())
+
+    before = await offsets()
+    await worker.send(USER_EVENTS, b"77", encode_event(event))
+    await until(offsets, lambda now: now > before)
+
+
+async def test_the_probes_tell_ready(worker: Running) -> None:
+    assert "[+] ads" in await worker.client.text("/readyz?verbose")
+    assert await worker.client.text("/livez") == "alive\n"
+    status = await worker.client.get("/v1/status")
+    assert status["ready"]
+    assert status["reasons"] == {}
+    assert status["device"] == "cpu"
