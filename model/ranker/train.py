@@ -7,6 +7,7 @@ and number of threads. Presets choose the sizes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -186,6 +187,8 @@ def predict(model: Gesr, batches: Batches, rows: int) -> tuple[Floats, dict[str,
 def judge(probabilities: Floats, labels: Floats, users: Ints) -> dict[str, float]:
     """Held-out metrics per task: base_rate, calibration (mean prediction over it), ne, gauc.
 
+    One that is not defined, as where no label is positive, is left out.
+
     Args:
         probabilities, labels: [N, tasks].
         users: [N], the groups of the AUC.
@@ -195,10 +198,10 @@ def judge(probabilities: Floats, labels: Floats, users: Ints) -> dict[str, float
         p, y = probabilities[:, t], labels[:, t]
         rate = float(y.mean())
         metrics[f"{task}_base_rate"] = rate
-        metrics[f"{task}_calibration"] = float(p.mean()) / rate if rate else float("nan")
+        metrics[f"{task}_calibration"] = float(p.mean()) / rate if rate else math.nan
         metrics[f"{task}_ne"] = normalised_entropy(p, y)
         metrics[f"{task}_gauc"] = grouped_auc(p, y, users)
-    return metrics
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -1,0 +1,175 @@
+"""Laws of the whole model, on random inputs and in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.ranker.config import RankerConfig
+from model.ranker.examples import Batch
+from model.ranker.gesr import Gesr
+from model.ranker.inputs import Inputs
+from model.ranker.train import task_loss
+
+ACTION_IDS = 3
+PER_VISIT = ("rows", "prefixes", "now_s", "profile", "context", "items", "counts", "signals")
+PER_CANDIDATE = ("items", "counts", "signals")
+
+Draw = Callable[..., Inputs]
+
+
+@pytest.fixture
+def model(config: RankerConfig) -> Gesr:
+    torch.manual_seed(0)
+    return Gesr(config, ACTION_IDS).double().eval()
+
+
+def pick(inputs: Inputs, names: tuple[str, ...], at: Callable[[Tensor], Tensor]) -> Inputs:
+    return replace(inputs, **{name: at(getattr(inputs, name)) for name in names})
+
+
+def test_permuting_candidates_permutes_logits(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    order = torch.randperm(inputs.items.shape[1])
+    permuted = pick(inputs, PER_CANDIDATE, lambda t: t[:, order])
+    torch.testing.assert_close(model(permuted).logits, model(inputs).logits[:, order])
+
+
+def test_a_candidate_alone_scores_as_it_does_among_others(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    together = model(inputs).logits
+    for g in range(inputs.items.shape[1]):
+        alone = pick(inputs, PER_CANDIDATE, lambda t, g=g: t[:, g : g + 1])
+        torch.testing.assert_close(model(alone).logits[:, 0], together[:, g])
+
+
+def test_a_visit_alone_scores_as_it_does_in_a_batch(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    together = model(inputs).logits
+    for v in range(len(inputs.rows)):
+        alone = pick(inputs, PER_VISIT, lambda t, v=v: t[v : v + 1])
+        torch.testing.assert_close(model(alone).logits[0], together[v])
+
+
+def test_events_after_the_prefix_change_nothing(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """A target in a batch sees its own prefix, though its history goes on."""
+    inputs = draw_inputs(config)
+    v = int(inputs.prefixes.argmax())
+    cut = int(inputs.prefixes[v]) // 2
+    inputs = replace(pick(inputs, PER_VISIT, lambda t: t[v : v + 1]), prefixes=torch.tensor([cut]))
+    other = replace(
+        inputs,
+        history=torch.cat([inputs.history[:, :cut], inputs.history[:, cut:] + 1], 1),
+        actions=torch.cat([inputs.actions[:, :cut], 2 - inputs.actions[:, cut:]], 1),
+        values=torch.cat([inputs.values[:, :cut], -inputs.values[:, cut:]], 1),
+    )
+    torch.testing.assert_close(model(other).logits, model(inputs).logits)
+
+
+def test_ro_outputs_depend_on_no_candidate(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    other = pick(inputs, PER_CANDIDATE, lambda t: t.flip(1) + 1)
+    first, second = model.moa(inputs), model.moa(other)
+    assert torch.equal(first.profile, second.profile)
+    assert torch.equal(first.summary, second.summary)
+
+
+def test_every_source_reaches_the_logits(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """A part that is wired to nothing would pass every other law."""
+    inputs = draw_inputs(config)
+    v = int(inputs.prefixes.argmax())
+    before = model(inputs).logits[v]
+    for field in fields(Inputs):
+        if field.name in ("rows", "prefixes"):
+            continue
+        values = getattr(inputs, field.name)
+        step = 100_000.0 if field.name == "now_s" else 1
+        changed = replace(inputs, **{field.name: _moved(field.name, values, step)})
+        assert not torch.allclose(model(changed).logits[v], before), field.name
+
+
+def _moved(name: str, values: Tensor, step: float) -> Tensor:
+    if name == "actions":
+        return (values + 1) % ACTION_IDS
+    if name == "time_s":
+        return values * 0.5
+    return values + step
+
+
+def test_every_parameter_learns(config: RankerConfig, draw_inputs: Draw) -> None:
+    torch.manual_seed(0)
+    moa = replace(config.moa, hma_into_attention=True)
+    model = Gesr(replace(config, moa=moa), ACTION_IDS).double()
+    model(draw_inputs(config)).logits.square().sum().backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_an_empty_history_gives_finite_logits(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    cold = replace(inputs, prefixes=torch.zeros_like(inputs.prefixes))
+    scores = model(cold)
+    assert scores.logits.isfinite().all()
+    scores.logits.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("hma_into_attention", [False, True])
+@pytest.mark.parametrize("fuse", ["concat", "sum"])
+def test_gradient_agrees_with_finite_differences(
+    config: RankerConfig, draw_inputs: Draw, hma_into_attention: bool, fuse: str
+) -> None:
+    """Along random directions through all parameters at once."""
+    torch.manual_seed(0)
+    moa = replace(config.moa, hma_into_attention=hma_into_attention, fuse=fuse)
+    model = Gesr(replace(config, moa=moa), ACTION_IDS).double().eval()
+    inputs = draw_inputs(config)
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(model(inputs).logits.square().sum(), parameters)
+    for _ in range(3):
+        direction = [torch.randn_like(p) for p in parameters]
+        # The missing value's row is fixed by definition, not by its gradient alone.
+        direction[[p is model.moa.embedding.weight for p in parameters].index(True)][0] = 0.0
+        slope = sum((g * d).sum() for g, d in zip(gradient, direction, strict=True))
+        step, values = 1e-6, []
+        for sign in (1.0, -1.0):
+            with torch.no_grad():
+                for p, d in zip(parameters, direction, strict=True):
+                    p += sign * step * d
+                values.append(model(inputs).logits.square().sum())
+                for p, d in zip(parameters, direction, strict=True):
+                    p -= sign * step * d
+        torch.testing.assert_close((values[0] - values[1]) / (2 * step), slope, rtol=1e-4, atol=0)
+
+
+def test_padded_candidates_never_enter_the_loss(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    inputs = draw_inputs(config)
+    logits = model(inputs).logits
+    weights = torch.ones(logits.shape[:2], dtype=torch.float64)
+    weights[:, 3:] = 0.0
+    labels = torch.zeros_like(logits)
+    rows = torch.zeros(logits.shape[:2]).long().numpy()
+    tasks = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    whole = task_loss(logits, Batch(inputs, labels, weights, rows), tasks)
+    labels[:, 3:] = 1.0
+    assert torch.equal(whole, task_loss(logits, Batch(inputs, labels, weights, rows), tasks))

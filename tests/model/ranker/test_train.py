@@ -1,0 +1,81 @@
+"""Claims about training: it learns, repeats itself, and never trains on what judges it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model import checkpoints
+from model.ranker.ranker import KIND
+from model.ranker.train import train_ranker
+from model.schema import Schema
+from model.tables import TablesInvalid, TrainingTables
+
+Trained = tuple[Path, dict[str, float]]
+
+
+def test_it_learns_who_buys_what_again(trained: Trained) -> None:
+    _, metrics = trained
+    assert metrics["engage_gauc"] > 0.9
+    assert metrics["engage_ne"] < 0.7
+    assert metrics["consume_gauc"] > 0.9
+    assert metrics["engage_calibration"] == pytest.approx(1.0, abs=0.01)
+    assert 0.0 < metrics["gate_1_std"] < 0.5
+
+
+def test_progress_counts_up_to_its_total(
+    world: TrainingTables, schema: Schema, tmp_path: Path
+) -> None:
+    calls: list[tuple[int, int, float]] = []
+    train_ranker(world, schema, "tiny", tmp_path / "r", lambda *call: calls.append(call))
+    steps, totals, losses = zip(*calls, strict=True)
+    assert list(steps) == sorted(set(steps))
+    assert set(totals) == {steps[-1]}
+    trained = [loss for loss in losses if not math.isnan(loss)]
+    assert np.mean(trained[-10:]) < np.mean(trained[:10])
+
+
+def test_the_same_tables_give_the_same_weights(
+    world: TrainingTables, schema: Schema, trained: Trained, tmp_path: Path
+) -> None:
+    train_ranker(world, schema, "tiny", tmp_path / "again")
+    first, second = (checkpoints.read(f, KIND) for f in (trained[0], tmp_path / "again"))
+    assert first.version == second.version
+
+
+def test_held_out_labels_reach_calibration_only(
+    world: TrainingTables, schema: Schema, trained: Trained, tmp_path: Path
+) -> None:
+    visits = world.visits
+    newest = visits["time_ms"].to_numpy() == visits["time_ms"].to_numpy().max()
+    engage = np.where(newest, 1 - visits["engage"].to_numpy(), visits["engage"].to_numpy())
+    at = visits.column_names.index("engage")
+    column = pa.array(engage.astype(np.int8))
+    turned = replace(world, visits=visits.set_column(at, "engage", column))
+    train_ranker(turned, schema, "tiny", tmp_path / "turned")
+    first, second = (checkpoints.read(f, KIND).tensors for f in (trained[0], tmp_path / "turned"))
+    differing = {name for name in first if not np.array_equal(first[name], second[name])}
+    assert differing == {"calibration.slope", "calibration.offset"}
+
+
+def test_a_task_that_never_happens_has_no_metrics_and_no_nan(
+    world: TrainingTables, schema: Schema, tmp_path: Path
+) -> None:
+    visits = world.visits
+    at = visits.column_names.index("consume")
+    never = pa.array(np.zeros(visits.num_rows, np.int8))
+    tables = replace(world, visits=visits.set_column(at, "consume", never))
+    metrics = train_ranker(tables, schema, "tiny", tmp_path / "r")
+    assert "consume_ne" not in metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_no_visits_are_refused(world: TrainingTables, schema: Schema, tmp_path: Path) -> None:
+    with pytest.raises(TablesInvalid, match="visits"):
+        train_ranker(replace(world, visits=world.visits[:0]), schema, "tiny", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
