@@ -15,6 +15,7 @@ from stream.errors import StreamError
 
 from .commands import ad, broker, demo, replay, serve, status, topics, train
 from .commands.failure import Failed
+from .logs import configure_logging
 from .settings import ConfigurationError
 
 app = typer.Typer(
@@ -37,6 +38,8 @@ app.command("demo")(demo.demo)
 def main() -> None:
     """Run a verb; an expected failure is one message on stderr, never a traceback."""
     console = Console(stderr=True, highlight=False)
+    # Verbs print for people; what goes wrong on the way is an event on stderr.
+    configure_logging("warning")
     try:
         app()
     except ConfigurationError as error:

@@ -7,18 +7,21 @@ import sys
 
 import structlog
 
-from .settings import WorkerSection
 
+def configure_logging(least: str, log_format: str = "console") -> None:
+    """Send this process's events, and those of the libraries, through one format to stderr.
 
-def configure_logging(worker: WorkerSection) -> None:
-    """Send this process's events, and those of the libraries, through one format."""
-    level = logging.getLevelNamesMapping()[worker.log_level.upper()]
+    Args:
+        least: the least severe level that is logged.
+        log_format: "console" or "json".
+    """
+    level = logging.getLevelNamesMapping()[least.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if worker.log_format == "json":
+    if log_format == "json":
         rendered: list[structlog.typing.Processor] = [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
@@ -29,7 +32,6 @@ def configure_logging(worker: WorkerSection) -> None:
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -48,6 +48,7 @@ CONDITIONS = (ADS_CONTROL, ADS, USER_EVENTS, "requests")
 DEVICE = "cpu"
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
+AGENT_CHECK_S = 1.0
 
 
 class Worker:
@@ -169,6 +170,7 @@ class Worker:
             stack.push_async_callback(self.desk.drain)
             await agent.start()
             stack.push_async_callback(agent.stop)
+            group.create_task(_watch(agent))
             stack.callback(self.readiness.unmeet, "requests", "stopping")
             self.readiness.meet("requests")
             log.info("worker_ready", port=self.port)
@@ -269,6 +271,14 @@ class Worker:
         while True:
             await asyncio.sleep(self.settings.snapshot.interval_s)
             await self._intake.run(self._writer.snapshot)
+
+
+async def _watch(agent: RequestAgent) -> NoReturn:
+    """Raise when the agent has ended on its own: a worker without it would only look alive."""
+    while True:
+        if (reason := agent.failure()) is not None:
+            raise reason
+        await asyncio.sleep(AGENT_CHECK_S)
 
 
 def _calm_garbage_collector() -> None:

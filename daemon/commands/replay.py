@@ -13,7 +13,6 @@ from stream.publish import Publisher
 from stream.settings import Kafka
 
 from ..datasets import complete_journey as journey
-from ..logs import configure_logging
 from ..replay import Replay
 from . import options
 from .failure import Failed
@@ -68,7 +67,6 @@ def replay(
             f"{end_ms}: allowed are {recording.start_ms} to {recording.end_ms}",
             param_hint="--until-ms",
         )
-    configure_logging(settings.worker)
     show(asyncio.run(_replay(kafka, recording, end_ms, speed, console)), as_json)
 
 

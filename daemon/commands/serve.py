@@ -28,7 +28,7 @@ def serve(
     """Run a worker until SIGTERM: read Kafka, answer requests, export metrics."""
     settings = options.settings(config, assignments, bootstrap, prefix)
     _prepare_process(settings)
-    configure_logging(settings.worker)
+    configure_logging(settings.worker.log_level, settings.worker.log_format)
     # Compiles and loads the numeric libraries, which must find the environment prepared.
     from ..worker import Worker
 

@@ -33,14 +33,14 @@ from ..client import WorkerClient
 from ..commands.failure import Failed
 from ..commands.progress import replay_bar, training_bar
 from ..datasets import complete_journey as journey
+from ..process import WorkerProcess
 from ..replay import Replay
 from . import latency
 from .arrival import Arrival
 from .by_hand import OWN_IDS, Hand, same
-from ..process import WorkerProcess
 from .rows import Rows
 
-# The models learn from the weeks before, and are asked about the first two that they have not seen.
+# The models learn from the weeks before, and are asked about the first two that follow.
 FIRST_WEEK, LAST_WEEK = 41, 42
 QUALITY_WEEKS = (41, 42)
 
