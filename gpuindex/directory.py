@@ -12,21 +12,19 @@ from .arrays import Bool, Int32, Int64, UInt8, grown
 from .batch import BIAS_LIMIT, AdBatch, DeliveryBatch
 from .kernels.cpu.admit import ABSENT, UNKNOWN, admit, find, find_or_add
 from .kernels.cpu.deliver import supersede
+from .kernels.cpu.states import DELIVERY
 
 ALWAYS_MS = np.iinfo(np.int64).max
 
 # Rebuilding the table takes longer than keeping this many rows for nothing.
 FORGET_ROWS = 1_024
 
-_DEFAULTS: dict[str, tuple[type, float]] = {
-    "active": (np.uint8, 1),
-    "start_ms": (np.int64, 0),
-    "end_ms": (np.int64, ALWAYS_MS),
-    "budget_left": (np.float64, np.inf),
-    "pacing": (np.float32, 1),
-    "bid": (np.float32, 1),
-    "bias": (np.float32, 0),
-}
+DEFAULT_DELIVERY = np.zeros(1, DELIVERY)
+DEFAULT_DELIVERY["end_ms"] = ALWAYS_MS
+DEFAULT_DELIVERY["budget_left"] = np.inf
+DEFAULT_DELIVERY["pacing"] = 1
+DEFAULT_DELIVERY["bid"] = 1
+DEFAULT_DELIVERY["active"] = True
 
 
 class AdDirectory:
@@ -36,7 +34,7 @@ class AdDirectory:
         ad_ids, versions, delivery_versions, deleted_ms: int64; versions are -1
             when unknown, `deleted_ms` is 0 for an ad that was not deleted.
         slots: int32, the living slot or -1.
-        delivery: the columns of DeliveryBatch, by name; active as uint8.
+        delivery: DELIVERY, the delivery state.
     """
 
     def __init__(self) -> None:
@@ -48,9 +46,7 @@ class AdDirectory:
         self.delivery_versions = np.full(512, UNKNOWN, np.int64)
         self.deleted_ms = np.zeros(512, np.int64)
         self.slots = np.full(512, ABSENT, np.int32)
-        self.delivery = {
-            name: np.full(512, default, dtype) for name, (dtype, default) in _DEFAULTS.items()
-        }
+        self.delivery = np.repeat(DEFAULT_DELIVERY, 512)
 
     def find(self, ad_ids: Int64) -> Int32:
         """[B] int32, the row of each ad id, or -1."""
@@ -109,12 +105,13 @@ class AdDirectory:
             outcomes,
         )
         news = outcomes.view(np.bool_)
+        states = np.repeat(DEFAULT_DELIVERY, len(batch))
+        set_up = ~batch.reset
+        for name in DELIVERY.names or ():
+            states[name][set_up] = getattr(batch, name)[set_up]
+        np.clip(states["bias"], -BIAS_LIMIT, BIAS_LIMIT, out=states["bias"])
         # Of several records for one ad NumPy keeps the last assignment.
-        for name, (_, default) in _DEFAULTS.items():
-            values = np.where(batch.reset[news], default, getattr(batch, name)[news])
-            if name == "bias":
-                values = np.clip(values, -BIAS_LIMIT, BIAS_LIMIT)
-            self.delivery[name][rows[news]] = values
+        self.delivery[rows[news]] = states[news]
         return news
 
     def without_deleted(self, before_ms: int) -> "AdDirectory":
@@ -135,7 +132,7 @@ class AdDirectory:
 
     def _columns(self) -> dict[str, np.ndarray]:
         own = {name: getattr(self, name) for name in _OWN_COLUMNS}
-        return own | self.delivery
+        return own | {name: self.delivery[name] for name in DELIVERY.names or ()}
 
     def columns(self) -> dict[str, np.ndarray]:
         """Copies of all columns, [R] each, for a snapshot."""
@@ -161,8 +158,7 @@ class AdDirectory:
         self.ad_ids = grown(self.ad_ids, self.count, rows)
         self.deleted_ms = grown(self.deleted_ms, self.count, rows, 0)
         self.slots = grown(self.slots, self.count, rows, ABSENT)
-        for name, (_, default) in _DEFAULTS.items():
-            self.delivery[name] = grown(self.delivery[name], self.count, rows, default)
+        self.delivery = grown(self.delivery, self.count, rows, DEFAULT_DELIVERY)
         if 2 * rows > len(self._keys):
             places = 1 << (2 * rows).bit_length()
             self._keys = np.zeros(places, np.int64)

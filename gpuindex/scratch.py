@@ -17,7 +17,7 @@ class Scratch:
         touched: [2 * slots] int32.
         located: [shards, query features] int32.
         touched_bounds: [shards + 2] int64.
-        top_scores, top_ads, top_slots: [places] int32, int64, int32.
+        keys: [places] int64.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,7 @@ class Scratch:
         self.touched: Int32 = np.empty(0, np.int32)
         self.located: Int32 = np.empty((1, 1), np.int32)
         self.touched_bounds: Int64 = np.empty(3, np.int64)
-        self.top_scores: Int32 = np.empty(0, np.int32)
-        self.top_ads: Int64 = np.empty(0, np.int64)
-        self.top_slots: Int32 = np.empty(0, np.int32)
+        self.keys: Int64 = np.empty(0, np.int64)
 
     def fit(self, features: int, slots: int, shards: int, query_features: int, k: int) -> None:
         """Be large enough.
@@ -57,10 +55,8 @@ class Scratch:
             self.touched_bounds = np.empty(len(self.located) + 2, np.int64)
         # Selecting costs about as much as the places beyond k took to fill.
         places = k + max(k, 256)
-        if len(self.top_scores) != places:
-            self.top_scores = np.empty(places, np.int32)
-            self.top_ads = np.empty(places, np.int64)
-            self.top_slots = np.empty(places, np.int32)
+        if len(self.keys) != places:
+            self.keys = np.empty(places, np.int64)
 
 
 class _Local(threading.local):

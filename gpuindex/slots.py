@@ -11,11 +11,13 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Float32, Int32, Int64, UInt8, grown
 from .directory import AdDirectory
 from .kernels.cpu.deliver import deliver
 from .kernels.cpu.shards import PAGE_SLOTS
+from .kernels.cpu.states import STATE
 
 NEVER = np.iinfo(np.int64).max
 
@@ -29,46 +31,27 @@ def aligned(slots: int) -> int:
 class Pages:
     """The pool of pages, P of them, a row per page and a column per slot.
 
-    Attributes, [P, PAGE_SLOTS] each:
-        gates: uint8, bits ACTIVE and FUNDED.
-        starts_ms, ends_ms: int64.
-        pacing, bids, biases: float32.
+    Attributes:
+        states: [P, PAGE_SLOTS] STATE.
+        biases: [P, PAGE_SLOTS] float32.
     """
 
-    gates: UInt8
-    starts_ms: Int64
-    ends_ms: Int64
-    pacing: Float32
-    bids: Float32
+    states: NDArray[np.void]
     biases: Float32
 
     @staticmethod
     def empty(pages: int) -> "Pages":
         """A pool of pages whose slots no request can get."""
         shape = (pages, PAGE_SLOTS)
-        return Pages(
-            gates=np.zeros(shape, np.uint8),
-            starts_ms=np.zeros(shape, np.int64),
-            ends_ms=np.zeros(shape, np.int64),
-            pacing=np.zeros(shape, np.float32),
-            bids=np.zeros(shape, np.float32),
-            biases=np.zeros(shape, np.float32),
-        )
+        return Pages(np.zeros(shape, STATE), np.zeros(shape, np.float32))
 
     def grown(self, used: int, needed: int) -> "Pages":
         """A pool with room for `needed` pages; this one stays as it is."""
-        return Pages(
-            gates=grown(self.gates, used, needed, 0),
-            starts_ms=grown(self.starts_ms, used, needed, 0),
-            ends_ms=grown(self.ends_ms, used, needed, 0),
-            pacing=grown(self.pacing, used, needed, 0),
-            bids=grown(self.bids, used, needed, 0),
-            biases=grown(self.biases, used, needed, 0),
-        )
+        return Pages(grown(self.states, used, needed), grown(self.biases, used, needed))
 
     def memory_bytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(array.nbytes for array in vars(self).values())
+        """Bytes of both arrays."""
+        return self.states.nbytes + self.biases.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,19 +123,9 @@ class Slots:
             self._fresh,
             self._free,
             retired,
-            pool.gates,
-            pool.starts_ms,
-            pool.ends_ms,
-            pool.pacing,
-            pool.bids,
+            pool.states,
             pool.biases,
-            directory.delivery["active"],
-            directory.delivery["start_ms"],
-            directory.delivery["end_ms"],
-            directory.delivery["budget_left"],
-            directory.delivery["pacing"],
-            directory.delivery["bid"],
-            directory.delivery["bias"],
+            directory.delivery,
         )
         if taken:
             self._free = self._free[taken:]
@@ -206,16 +179,16 @@ class Slots:
         """[pages] int32, free pages of which no slot can be got yet."""
         self._reserve(pages)
         taken, self._free = self._free[:pages], self._free[pages:]
-        self._pool.gates[taken] = 0
+        self._pool.states["gate"][taken] = 0
         self._fresh[taken] = 1
         return taken
 
     def _reserve(self, pages: int) -> None:
-        used = len(self._pool.gates)
+        used = len(self._pool.states)
         if pages <= len(self._free):
             return
         needed = used + pages - len(self._free)
         self._pool = self._pool.grown(used, needed)
         self._fresh = grown(self._fresh, used, needed, 0)
-        new = np.arange(used, len(self._pool.gates), dtype=np.int32)
+        new = np.arange(used, len(self._pool.states), dtype=np.int32)
         self._free = np.concatenate((self._free, new))

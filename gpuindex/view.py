@@ -16,13 +16,14 @@ from .errors import InvalidQuery
 from .kernels.cpu.dense import dense
 from .kernels.cpu.score import NARROW_SHARE, mark, score
 from .kernels.cpu.shards import PAGE_SLOTS
-from .kernels.cpu.topk import ACTIVE, FUNDED, topk
+from .kernels.cpu.states import ACTIVE, FUNDED
+from .kernels.cpu.topk import topk
 from .query import IntegerQuery, Query, to_integers
 from .scratch import Scratch, own_scratch
 from .shard import Shard, ShardKind
 from .slots import SlotsView
 from .tail import TailView
-from .targeting import Rule, TargetingTable
+from .targeting import Audience, Rule, TargetingTable
 
 LOWEST_SCORE = int(np.iinfo(np.int32).min)
 _NO_MASK: UInt8 = np.zeros(0, np.uint8)
@@ -118,13 +119,34 @@ class IndexView:
         )
         full = query.mode == "full"
         touched = self._score(integers, scratch, full=full)
-        found = self._best(query, k, touched, scratch, self._mask(query.filters, within))
+        scores, ads, slots = np.empty(k, np.int32), np.empty(k, np.int64), np.empty(k, np.int32)
+        tail, pool = self.tail, self.slots.pool
+        found = topk(
+            self.table,
+            tail.first_slot,
+            tail.ads,
+            tail.columns.ad_ids,
+            tail.columns.targeting,
+            scratch.scores if touched < 0 else scratch.zeros,
+            scratch.touched,
+            scratch.touched_bounds,
+            touched,
+            LOWEST_SCORE if full else 1,
+            self.slots.dead,
+            self.epoch,
+            self.slots.pages,
+            pool.states,
+            query.now_ms,
+            _as_int64(query.seed),
+            self._allowed(query.audience),
+            self._mask(query.filters, within),
+            scratch.keys,
+            scores,
+            ads,
+            slots,
+        )
         return Candidates(
-            ad_ids=scratch.top_ads[:found].copy(),
-            slots=scratch.top_slots[:found].copy(),
-            scores=scratch.top_scores[:found].copy(),
-            unit=integers.unit,
-            epoch=self.epoch,
+            ads[:found], slots[:found], scores[:found], unit=integers.unit, epoch=self.epoch
         )
 
     def gather(self, slots: Int32) -> tuple[Int64, Float32]:
@@ -142,7 +164,7 @@ class IndexView:
             chosen = parts == part
             columns, first = self._part(int(part))
             payload[chosen] = columns.payload[slots[chosen] - first]
-        return payload, self.slots.pool.bids[self._page_places(slots)]
+        return payload, self.slots.pool.states["bid"][self._page_places(slots)]
 
     def find(self, ad_ids: Int64) -> Int64:
         """[m] int64, the slot of each ad in this view, or -1."""
@@ -162,14 +184,13 @@ class IndexView:
             return AdState(False, None, None, None, False, ("absent",))
         part = int(np.searchsorted(self._all_firsts(), slot, side="right")) - 1
         columns, first = self._part(part)
-        page, place = self.slots.pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS
-        pool = self.slots.pool
+        state = self.slots.pool.states[self.slots.pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS]
         failing = {
-            "paused": not pool.gates[page, place] & ACTIVE,
-            "budget_spent": not pool.gates[page, place] & FUNDED,
-            "not_started": now_ms < pool.starts_ms[page, place],
-            "ended": now_ms >= pool.ends_ms[page, place],
-            "paced_out": pool.pacing[page, place] <= 0,
+            "paused": not state["gate"] & ACTIVE,
+            "budget_spent": not state["gate"] & FUNDED,
+            "not_started": now_ms < state["start_ms"],
+            "ended": now_ms >= state["end_ms"],
+            "paced_out": state["pacing"] <= 0,
         }
         reasons = tuple(reason for reason, fails in failing.items() if fails)
         return AdState(
@@ -223,38 +244,11 @@ class IndexView:
             )
         return touched
 
-    def _best(self, query: Query, k: int, touched: int, scratch: Scratch, mask: UInt8) -> int:
-        tail, pool = self.tail, self.slots.pool
-        allowed = _EVERYONE
-        if self.targeting_count > 1:
-            allowed = self.targeting.evaluate(query.audience, self.targeting_count)
-        return topk(
-            self.table,
-            tail.first_slot,
-            tail.ads,
-            tail.columns.ad_ids,
-            tail.columns.targeting,
-            scratch.scores if touched < 0 else scratch.zeros,
-            scratch.touched,
-            scratch.touched_bounds,
-            touched,
-            LOWEST_SCORE if query.mode == "full" else 1,
-            k,
-            self.slots.dead,
-            self.epoch,
-            self.slots.pages,
-            pool.gates,
-            pool.starts_ms,
-            pool.ends_ms,
-            pool.pacing,
-            query.now_ms,
-            _as_int64(query.seed),
-            allowed,
-            mask,
-            scratch.top_scores,
-            scratch.top_ads,
-            scratch.top_slots,
-        )
+    def _allowed(self, audience: Audience) -> UInt8:
+        """[rule sets] uint8, 1 where the audience passes."""
+        if self.targeting_count == 1:
+            return _EVERYONE
+        return self.targeting.evaluate(audience, self.targeting_count)
 
     def _mask(self, filters: tuple[Rule, ...], within: Int64 | None) -> UInt8:
         """[N] uint8, 0 where a slot is out of question; [0] if none is."""

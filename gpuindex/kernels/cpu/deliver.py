@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from numba import types
-
 from . import shards
 from .compiled import fixed, float32, int32, int64, kernel, uint8, written
-from .topk import ACTIVE, FUNDED
+from .states import ACTIVE, FUNDED, delivery_record, state_record
 
 
 @kernel(
@@ -17,19 +15,9 @@ from .topk import ACTIVE, FUNDED
     written(uint8),
     fixed(int32),
     written(int32),
-    written(uint8, 2),
-    written(int64, 2),
-    written(int64, 2),
+    written(state_record, 2),
     written(float32, 2),
-    written(float32, 2),
-    written(float32, 2),
-    fixed(uint8),
-    fixed(int64),
-    fixed(int64),
-    fixed(types.float64),
-    fixed(float32),
-    fixed(float32),
-    fixed(float32),
+    fixed(delivery_record),
 )
 def deliver(
     slots: Any,
@@ -39,19 +27,9 @@ def deliver(
     fresh: Any,
     free: Any,
     retired: Any,
-    gates: Any,
-    starts_ms: Any,
-    ends_ms: Any,
-    pacing: Any,
-    bids: Any,
+    states: Any,
     biases: Any,
-    row_active: Any,
-    row_starts_ms: Any,
-    row_ends_ms: Any,
-    row_budgets: Any,
-    row_pacing: Any,
-    row_bids: Any,
-    row_biases: Any,
+    delivery: Any,
 ) -> int:
     """Copy the delivery states of rows to slots.
 
@@ -66,8 +44,9 @@ def deliver(
         fresh: [P] uint8, 1 = no view holds this page; changed likewise.
         free: [>= W] int32, pages that may be taken, the first ones first.
         retired: [>= W] int32, the result: pages replaced.
-        gates to biases: [P, PAGE_SLOTS], the pool.
-        row_active to row_biases: [R], the states.
+        states: [P, PAGE_SLOTS] STATE, the pool.
+        biases: [P, PAGE_SLOTS] float32, the pool.
+        delivery: [R] DELIVERY.
 
     Returns:
         How many pages were taken, which is also how many were retired.
@@ -79,26 +58,23 @@ def deliver(
         page = pages[run]
         if unseen == 0 and fresh[page] == 0:
             copy = free[taken]
-            gates[copy] = gates[page]
-            starts_ms[copy] = starts_ms[page]
-            ends_ms[copy] = ends_ms[page]
-            pacing[copy] = pacing[page]
-            bids[copy] = bids[page]
+            states[copy] = states[page]
             biases[copy] = biases[page]
             fresh[copy] = 1
             pages[run] = copy
             retired[taken] = page
             taken += 1
             page = copy
-        row = rows[w]
-        active = ACTIVE if row_active[row] != 0 else 0
-        funded = FUNDED if row_budgets[row] > 0 else 0
-        gates[page, place] = active | funded
-        starts_ms[page, place] = row_starts_ms[row]
-        ends_ms[page, place] = row_ends_ms[row]
-        pacing[page, place] = row_pacing[row]
-        bids[page, place] = row_bids[row]
-        biases[page, place] = row_biases[row]
+        source = delivery[rows[w]]
+        state = states[page, place]
+        state.start_ms = source.start_ms
+        state.end_ms = source.end_ms
+        state.pacing = source.pacing
+        state.bid = source.bid
+        active = ACTIVE if source.active else 0
+        funded = FUNDED if source.budget_left > 0 else 0
+        state.gate = active | funded
+        biases[page, place] = source.bias
     return taken
 
 

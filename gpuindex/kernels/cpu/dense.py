@@ -14,14 +14,6 @@ from .compiled import fixed, float32, inlined, int32, int64, kernel, written
 
 
 @inlined
-def _dot(embedding: Any, vector: Any) -> int:
-    total = np.int32(0)
-    for d in range(len(vector)):
-        total += np.int32(embedding[d]) * np.int32(vector[d])
-    return total
-
-
-@inlined
 def _add(
     first: int,
     ads: int,
@@ -40,9 +32,11 @@ def _add(
             for ad in range(count):
                 sums[ad] *= multiplier
         if len(vector) > 0:
-            rows = embeddings[start : start + count]
             for ad in range(count):
-                sums[ad] += _dot(rows[ad], vector)
+                product = np.int32(0)
+                for d in range(len(vector)):
+                    product += np.int32(embeddings[start + ad, d]) * np.int32(vector[d])
+                sums[ad] += product
         if bias_factor != 0:
             page = biases[pages[(first + start) // shards.PAGE_SLOTS]]
             for ad in range(count):

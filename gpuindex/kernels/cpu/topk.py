@@ -1,9 +1,10 @@
 """The exact K best eligible ads, higher score first, then lower ad id.
 
 Eligibility is tested only on ads whose score could still enter. Survivors go
-to a buffer of more than K places; when it is full a selection keeps the best K
-and raises the bar, which costs a constant per survivor, where a heap costs a
-logarithm.
+to a buffer of more than K places as one int64, the score above the slot; when
+it is full a selection without branches keeps the best K and raises the bar,
+which costs a constant per survivor, where a heap costs a logarithm. Ad ids
+are looked up only to break ties.
 """
 
 from typing import Any
@@ -11,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from . import shards
-from .compiled import fixed, float32, inlined, int32, int64, kernel, uint8, written
+from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
+from .states import OPEN, state_record
 
 # A run of slots whose best score is below the bar is passed over at the speed
 # of a vector maximum.
 RUN_SLOTS = 64
 
-# Below this length insertion sort beats partitioning.
-SHORT = 16
+# Scores are sorted by digits of this many bits, lowest first.
+SORT_BITS = 8
 
-ACTIVE = 1
-FUNDED = 2
-OPEN = ACTIVE | FUNDED
+SLOT_BITS = 32
+SLOT_MASK = (1 << SLOT_BITS) - 1
+LAST_AD = np.iinfo(np.int64).max
 
 
 @inlined
@@ -43,7 +45,7 @@ def paced(seed: int, ad_id: int) -> Any:
 
 
 @inlined
-def _below(values: Any, bar: int) -> bool:
+def _below(values: Any, bar: int) -> Any:
     best = values[0]
     for i in range(len(values)):
         best = max(best, values[i])
@@ -51,94 +53,224 @@ def _below(values: Any, bar: int) -> bool:
 
 
 @inlined
-def _worst(scores: Any, count: int) -> int:
-    worst = scores[0]
-    for i in range(count):
-        worst = min(worst, scores[i])
-    return worst
+def _scan(scores: Any, slot: int, end: int, bar: int, keys: Any, found: int) -> tuple[Any, Any]:
+    """Append keys of slots at or above the bar, while a whole run has room.
+
+    Returns:
+        The slot to go on with, and how many keys there are now.
+    """
+    while slot < end and found + RUN_SLOTS <= len(keys):
+        run_end = min(slot + RUN_SLOTS, end)
+        if not _below(scores[slot:run_end], bar):
+            for each in range(slot, run_end):
+                keys[found] = np.int64(scores[each]) << SLOT_BITS | each
+                found += scores[each] >= bar
+        slot = run_end
+    return slot, found
 
 
 @inlined
-def _better(score: int, ad: int, other_score: int, other_ad: int) -> bool:
-    return score > other_score or (score == other_score and ad < other_ad)
+def _gather(
+    scores: Any, touched: Any, step: int, end: int, bar: int, keys: Any, found: int
+) -> tuple[Any, Any]:
+    """Append keys of touched slots at or above the bar, zeroing their scores.
+
+    A slot that comes a second time has score zero by then, below any bar.
+    """
+    while step < end and found < len(keys):
+        slot = np.int64(touched[step])
+        keys[found] = np.int64(scores[slot]) << SLOT_BITS | slot
+        found += scores[slot] >= bar
+        scores[slot] = 0
+        step += 1
+    return step, found
 
 
 @inlined
-def _swap(scores: Any, ads: Any, slots: Any, i: int, j: int) -> None:
-    scores[i], scores[j] = scores[j], scores[i]
-    ads[i], ads[j] = ads[j], ads[i]
-    slots[i], slots[j] = slots[j], slots[i]
+def _eligible(
+    keys: Any,
+    tested: int,
+    found: int,
+    first: int,
+    ad_ids: Any,
+    targeting: Any,
+    dead: Any,
+    epoch: int,
+    pages: Any,
+    states: Any,
+    now_ms: int,
+    seed: int,
+    allowed: Any,
+    mask: Any,
+    bar: int,
+    bar_ad: int,
+) -> Any:
+    """Keep the eligible ones of keys [tested, found), all in one shard.
+
+    In a loop of their own, so that the cache misses of many overlap.
+    """
+    kept = tested
+    for i in range(tested, found):
+        slot = keys[i] & SLOT_MASK
+        if dead[slot] <= epoch or (len(mask) > 0 and mask[slot] == 0):
+            continue
+        state = states[pages[slot // shards.PAGE_SLOTS], slot % shards.PAGE_SLOTS]
+        if state.gate != OPEN or now_ms < state.start_ms or now_ms >= state.end_ms:
+            continue
+        local = slot - first
+        if len(allowed) > 1 and allowed[targeting[local]] == 0:
+            continue
+        if state.pacing < 1 and paced(seed, ad_ids[local]) >= state.pacing:
+            continue
+        if keys[i] >> SLOT_BITS == bar and ad_ids[local] > bar_ad:
+            continue
+        keys[kept] = keys[i]
+        kept += 1
+    return kept
 
 
 @inlined
-def _partition(scores: Any, ads: Any, slots: Any, low: int, high: int) -> tuple[int, int]:
-    """Split [low, high] at a median of three: entries up to i are not worse
-    than those from j on, j < i + 3; returns (j_end, i_begin) to go on with."""
-    middle = (low + high) // 2
-    if _better(scores[middle], ads[middle], scores[low], ads[low]):
-        _swap(scores, ads, slots, low, middle)
-    if _better(scores[high], ads[high], scores[low], ads[low]):
-        _swap(scores, ads, slots, low, high)
-    if _better(scores[high], ads[high], scores[middle], ads[middle]):
-        _swap(scores, ads, slots, middle, high)
-    pivot_score = scores[middle]
-    pivot_ad = ads[middle]
-    i = low
-    j = high
-    while i <= j:
-        while _better(scores[i], ads[i], pivot_score, pivot_ad):
-            i += 1
-        while _better(pivot_score, pivot_ad, scores[j], ads[j]):
-            j -= 1
-        if i <= j:
-            _swap(scores, ads, slots, i, j)
-            i += 1
-            j -= 1
-    return j, i
+def _ad_at(table: Any, tail_first: int, tail_ad_ids: Any, slot: int) -> Any:
+    """The ad id at a slot of any shard or the tail."""
+    if slot >= tail_first:
+        return tail_ad_ids[slot - tail_first]
+    shard = table.shape[0] - 1
+    while table[shard, shards.FIRST_SLOT] > slot:
+        shard -= 1
+    return shards.ad_ids(table, shard)[slot - table[shard, shards.FIRST_SLOT]]
 
 
 @inlined
-def _select(scores: Any, ads: Any, slots: Any, count: int, k: int) -> None:
-    """Bring the k best of the first `count` entries to the front."""
+def _select(keys: Any, count: int, k: int) -> None:
+    """Bring the k greatest of the first `count` keys to the front, k-th last.
+
+    Keys are distinct. The inner loop swaps at every step and moves the edge by
+    the outcome of a comparison: no branch that could be mispredicted.
+    """
     low = 0
     high = count - 1
     while low < high:
-        j, i = _partition(scores, ads, slots, low, high)
-        if k - 1 <= j:
-            high = j
-        elif k - 1 >= i:
-            low = i
-        else:
+        middle = (low + high) // 2
+        a, b, c = keys[low], keys[middle], keys[high]
+        if (a < b) == (b < c):
+            keys[low], keys[middle] = b, a
+        elif (b < a) != (a < c):
+            keys[low], keys[high] = c, a
+        pivot = keys[low]
+        edge = low + 1
+        for i in range(low + 1, high + 1):
+            key = keys[i]
+            keys[i] = keys[edge]
+            keys[edge] = key
+            edge += key > pivot
+        edge -= 1
+        keys[low] = keys[edge]
+        keys[edge] = pivot
+        if edge == k - 1:
             return
+        if edge < k - 1:
+            low = edge + 1
+        else:
+            high = edge - 1
 
 
 @inlined
-def _sort(scores: Any, ads: Any, slots: Any, count: int) -> None:
-    """Sort the first `count` entries from best to worst."""
-    lows = np.empty(64, np.int64)
-    highs = np.empty(64, np.int64)
-    lows[0] = 0
-    highs[0] = count - 1
-    depth = 1
-    while depth > 0:
-        depth -= 1
-        low = lows[depth]
-        high = highs[depth]
-        while high - low >= SHORT:
-            j, i = _partition(scores, ads, slots, low, high)
-            # The longer side waits, so 64 places suffice for any length.
-            if j - low > high - i:
-                lows[depth], highs[depth] = low, j
-                low = i
-            else:
-                lows[depth], highs[depth] = i, high
-                high = j
-            depth += 1
-        for i in range(low + 1, high + 1):
+def _sort_by_score(keys: Any, count: int) -> None:
+    """Sort the first `count` keys by falling score."""
+    other = np.empty(count, np.int64)
+    places = np.empty((1 << SORT_BITS) + 1, np.int64)
+    mask = np.int64((1 << SORT_BITS) - 1)
+    for shift in range(SLOT_BITS, 2 * SLOT_BITS, SORT_BITS):
+        # Inverted, digits rise as scores fall; the sign bit counts downwards,
+        # so the highest digit needs only that bit turned back.
+        turned = mask if shift < 2 * SLOT_BITS - SORT_BITS else mask >> 1
+        places[:] = 0
+        for i in range(count):
+            places[((keys[i] >> shift & mask) ^ turned) + 1] += 1
+        for digit in range(mask):
+            places[digit + 1] += places[digit]
+        for i in range(count):
+            digit = (keys[i] >> shift & mask) ^ turned
+            other[places[digit]] = keys[i]
+            places[digit] += 1
+        keys[:count] = other
+
+
+@inlined
+def _sort_by_ad(keys: Any, ads: Any) -> None:
+    """Sort keys by rising ad id (Shell's sort: short, and runs are short)."""
+    gap = 1
+    while gap < len(ads):
+        gap = 3 * gap + 1
+    while gap > 1:
+        gap //= 3
+        for i in range(gap, len(ads)):
+            key, ad = keys[i], ads[i]
             j = i
-            while j > low and _better(scores[j], ads[j], scores[j - 1], ads[j - 1]):
-                _swap(scores, ads, slots, j, j - 1)
-                j -= 1
+            while j >= gap and ads[j - gap] > ad:
+                keys[j], ads[j] = keys[j - gap], ads[j - gap]
+                j -= gap
+            keys[j], ads[j] = key, ad
+
+
+@inlined
+def _prune(
+    table: Any, tail_first: int, tail_ad_ids: Any, keys: Any, count: int, k: int
+) -> tuple[Any, Any, Any]:
+    """Drop what cannot be among the best k of the first `count` > k keys.
+
+    Returns:
+        How many are left, the score of the k-th, and the greatest ad id with
+        which another ad of that score could still enter.
+    """
+    _select(keys, count, k)
+    bar = keys[k - 1] >> SLOT_BITS
+    kept = k
+    for i in range(k, count):
+        if keys[i] >> SLOT_BITS == bar:
+            keys[kept] = keys[i]
+            kept += 1
+    if kept - k <= (len(keys) - k) // 4:
+        return kept, bar, LAST_AD
+    # So many equals that the buffer would not empty: the least ad ids stay.
+    better = 0
+    for i in range(kept):
+        if keys[i] >> SLOT_BITS > bar:
+            keys[i], keys[better] = keys[better], keys[i]
+            better += 1
+    ads = np.empty(kept - better, np.int64)
+    for i in range(len(ads)):
+        ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[better + i] & SLOT_MASK)
+    _sort_by_ad(keys[better:kept], ads)
+    return k, bar, ads[k - better - 1]
+
+
+@inlined
+def _deliver(
+    table: Any,
+    tail_first: int,
+    tail_ad_ids: Any,
+    keys: Any,
+    count: int,
+    scores: Any,
+    ads: Any,
+    slots: Any,
+) -> None:
+    """Order the first `count` keys and write out as many as there is room for."""
+    _sort_by_score(keys, count)
+    all_ads = np.empty(count, np.int64)
+    for i in range(count):
+        all_ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[i] & SLOT_MASK)
+    begin = 0
+    for i in range(1, count + 1):
+        if i == count or keys[i] >> SLOT_BITS != keys[begin] >> SLOT_BITS:
+            if i - begin > 1:
+                _sort_by_ad(keys[begin:i], all_ads[begin:i])
+            begin = i
+    for i in range(min(count, len(ads))):
+        scores[i] = keys[i] >> SLOT_BITS
+        ads[i] = all_ads[i]
+        slots[i] = keys[i] & SLOT_MASK
 
 
 @kernel(
@@ -152,18 +284,15 @@ def _sort(scores: Any, ads: Any, slots: Any, count: int) -> None:
     fixed(int64),
     int64,
     int64,
-    int64,
     fixed(int64),
     int64,
     fixed(int32),
-    fixed(uint8, 2),
-    fixed(int64, 2),
-    fixed(int64, 2),
-    fixed(float32, 2),
+    fixed(state_record, 2),
     int64,
     int64,
     fixed(uint8),
     fixed(uint8),
+    written(int64),
     written(int32),
     written(int64),
     written(int32),
@@ -179,18 +308,15 @@ def topk(
     touched_bounds: Any,
     touched_count: int,
     least: int,
-    k: int,
     dead: Any,
     epoch: int,
     pages: Any,
-    gates: Any,
-    starts_ms: Any,
-    ends_ms: Any,
-    pacing: Any,
+    states: Any,
     now_ms: int,
     seed: int,
     allowed: Any,
     mask: Any,
+    keys: Any,
     top_scores: Any,
     top_ads: Any,
     top_slots: Any,
@@ -208,26 +334,27 @@ def topk(
             back to zero.
         touched, touched_bounds: see `score`.
         touched_count: how many slots were touched, or -1 to look at all.
-        least: scores below this are not wanted.
-        k: how many; >= 1.
+        least: scores below this are not wanted; above 0 if slots were touched.
         dead: [N] int64, epoch from which a slot is not seen.
         epoch: the view's.
         pages: [N / PAGE_SLOTS] int32, the pool page of each run of slots.
-        gates: [P, PAGE_SLOTS] uint8, ACTIVE and FUNDED bits.
-        starts_ms, ends_ms: [P, PAGE_SLOTS] int64, flight [start, end).
-        pacing: [P, PAGE_SLOTS] float32, share of requests an ad takes part in.
+        states: [P, PAGE_SLOTS] STATE, the pool.
         now_ms, seed: the request's.
-        allowed: [R] uint8, whether the request satisfies each rule set.
+        allowed: [R] uint8, whether the request satisfies each rule set; number 0
+            holds for all.
         mask: [N] uint8, 0 excludes the slot; empty excludes none.
-        top_scores: [capacity > k] int32, the result.
-        top_ads: [capacity] int64, the result.
-        top_slots: [capacity] int32, the result.
+        keys: [>= K + 4 * RUN_SLOTS] int64 scratch; twice K serves well.
+        top_scores: [K] int32, the result, as are the following.
+        top_ads: [K] int64.
+        top_slots: [K] int32.
 
     Returns:
         How many were found, sorted from best to worst.
     """
+    k = len(top_ads)
     found = 0
-    bar = least
+    bar = np.int64(least)
+    bar_ad = LAST_AD
     for part in range(table.shape[0] + 1):
         if part < table.shape[0]:
             first = table[part, shards.FIRST_SLOT]
@@ -239,55 +366,40 @@ def topk(
             ads = tail_ads
             ad_ids = tail_ad_ids[:tail_ads]
             targeting = tail_targeting[:tail_ads]
+        tested = found
         if touched_count >= 0:
-            begin = touched_bounds[part]
+            step = touched_bounds[part]
             end = touched_bounds[part + 1]
         else:
-            begin = 0
-            end = (ads + RUN_SLOTS - 1) // RUN_SLOTS
-        for step in range(begin, end):
+            step = first
+            end = first + ads
+        while step < end:
             if touched_count >= 0:
-                slot = np.int64(touched[step])
-                run_first = slot
-                run_end = slot + 1
+                step, found = _gather(scores, touched, step, end, bar, keys, found)
             else:
-                run_first = first + step * RUN_SLOTS
-                run_end = min(run_first + RUN_SLOTS, first + ads)
-                if _below(scores[run_first:run_end], bar):
-                    continue
-            for slot in range(run_first, run_end):
-                value = scores[slot]
-                if touched_count >= 0:
-                    scores[slot] = 0
-                    # The second visit to a slot that came twice.
-                    if value == 0:
-                        continue
-                if value < bar or dead[slot] <= epoch:
-                    continue
-                if len(mask) > 0 and mask[slot] == 0:
-                    continue
-                page = pages[slot // shards.PAGE_SLOTS]
-                place = slot % shards.PAGE_SLOTS
-                if gates[page, place] != OPEN:
-                    continue
-                if now_ms < starts_ms[page, place] or now_ms >= ends_ms[page, place]:
-                    continue
-                if allowed[targeting[slot - first]] == 0:
-                    continue
-                ad_id = ad_ids[slot - first]
-                share = pacing[page, place]
-                if share < 1 and paced(seed, ad_id) >= share:
-                    continue
-                top_scores[found] = value
-                top_ads[found] = ad_id
-                top_slots[found] = slot
-                found += 1
-                if found == len(top_scores):
-                    _select(top_scores, top_ads, top_slots, found, k)
-                    found = k
-                    bar = np.int64(_worst(top_scores, k))
+                step, found = _scan(scores, step, end, bar, keys, found)
+            found = _eligible(
+                keys,
+                tested,
+                found,
+                first,
+                ad_ids,
+                targeting,
+                dead,
+                epoch,
+                pages,
+                states,
+                now_ms,
+                seed,
+                allowed,
+                mask,
+                bar,
+                bar_ad,
+            )
+            if found > (k + len(keys)) // 2:
+                found, bar, bar_ad = _prune(table, tail_first, tail_ad_ids, keys, found, k)
+            tested = found
     if found > k:
-        _select(top_scores, top_ads, top_slots, found, k)
-        found = k
-    _sort(top_scores, top_ads, top_slots, found)
-    return found
+        found, bar, bar_ad = _prune(table, tail_first, tail_ad_ids, keys, found, k)
+    _deliver(table, tail_first, tail_ad_ids, keys, found, top_scores, top_ads, top_slots)
+    return min(found, k)
