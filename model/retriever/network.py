@@ -1,0 +1,308 @@
+"""Network: everything that is learned, composed into one score.
+
+score(u, a) = <tower_u, tower_a> + IPNN + gain * <co-occurrence factors> + bias_a
+            + sum of weight(u, f) over the ad's feature values f
+
+The first line is one inner product of joint vectors, the second is HitMatch.
+
+Owns the layout of the joint vectors and the standardisation of inputs. Promises that training and
+serving call the same three methods: `weigh`, `user_vectors`, `ad_vectors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .hitmatch import HitMatch
+from .ipnn import Ipnn
+from .periods import Period, UserSide
+from .towers import AdTower, UserTower, perceptron
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Widths.
+
+    Attributes:
+        width: k, of a field embedding.
+        tower: dimensions of a tower's own vector.
+        interactions: r, of IPNN.
+        hidden: of the towers' perceptrons.
+        hit_hidden: of HitMatch's networks.
+        factors: R, of the co-occurrence factors.
+    """
+
+    width: int = 32
+    tower: int = 32
+    interactions: int = 2
+    hidden: int = 128
+    hit_hidden: int = 24
+    factors: int = 64
+
+    @property
+    def joint(self) -> int:
+        """D, of the vectors whose inner product is scored: towers, IPNN, factors, bias."""
+        return self.tower + self.interactions * self.width + self.factors + 1
+
+
+class Standardise(nn.Module):
+    """Shifts and scales inputs to mean 0 and deviation 1 over the training data."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+
+    def fit(self, rows: np.ndarray) -> None:
+        """Take mean and deviation from [N, inputs] rows."""
+        if len(rows):
+            self.mean.copy_(torch.from_numpy(rows.mean(axis=0)))
+            # A column that never changes must not blow up the first value that does.
+            self.scale.copy_(torch.from_numpy(1 / (rows.std(axis=0) + 1e-2)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[..., inputs] to the same shape."""
+        return (inputs - self.mean) * self.scale
+
+
+class Network(nn.Module):
+    """The retriever's network; F item fields, S statistics, N priors."""
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        *,
+        fields: int,
+        profile_fields: int,
+        rows: int,
+        profile_rows: int,
+        statistics: int,
+        priors: int,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.statistics = Standardise(statistics)
+        self.priors = Standardise(priors)
+        self.hits = HitMatch(fields, statistics + priors, settings.hit_hidden)
+        self.user_tower = UserTower(
+            rows,
+            profile_rows,
+            fields,
+            profile_fields,
+            settings.width,
+            settings.hidden,
+            settings.tower,
+        )
+        self.ad_tower = AdTower(
+            rows, fields, settings.width, priors, settings.hidden, settings.tower
+        )
+        self.ipnn = Ipnn(profile_fields + fields, fields, settings.interactions)
+        # Reads no embedding of the item itself: that would learn by heart how well an item sold
+        # in the weeks of training, which its priors say for any week.
+        self.bias = perceptron(
+            fields * priors + (fields - 1) * settings.width, settings.hit_hidden, 1
+        )
+        self.linear_bias = nn.Linear(fields * priors, 1)
+        # Co-occurrence weights are shares of users; a few times that is on the scale of log odds.
+        self.log_gain = nn.Parameter(torch.full((2,), float(np.log(5.0))))
+
+    def weigh(self, columns: Tensor, priors: Tensor, fields: Tensor) -> Tensor:
+        """HitMatch weights of met values.
+
+        Args:
+            columns: [K, S] float32 statistics.
+            priors: [K, N] float32 priors of the values.
+            fields: [K] int64.
+
+        Returns:
+            [K] float32.
+        """
+        inputs = torch.cat((self.statistics(columns), self.priors(priors)), dim=1)
+        weights: Tensor = self.hits(inputs, fields)
+        return weights
+
+    def pair_weigh(self, weights: Tensor) -> Tensor:
+        """[K] summed co-occurrence weights of listed pairs to HitMatch weights."""
+        return weights * self.log_gain[1].exp()
+
+    def user_vectors(
+        self,
+        profile_rows: Tensor,
+        users: Tensor,
+        fields: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        factors: Tensor,
+    ) -> Tensor:
+        """[B, D] joint user vectors; arguments as `UserTower.embed`, factors [B, R]."""
+        embedded = self.user_tower.embed(profile_rows, users, fields, rows, weights)
+        return torch.cat(
+            (
+                self.user_tower(embedded),
+                self.ipnn.user(embedded),
+                factors * self.log_gain[0].exp(),
+                factors.new_ones(len(factors), 1),
+            ),
+            dim=1,
+        )
+
+    def ad_vectors(self, rows: Tensor, priors: Tensor, factors: Tensor) -> Tensor:
+        """Joint ad vectors.
+
+        Args:
+            rows: [A, F] int64 vocabulary rows.
+            priors: [A, F, N] float32 priors of the values.
+            factors: [A, R] float32 target factors.
+
+        Returns:
+            [A, D] float32.
+        """
+        priors = self.priors(priors)
+        embedded = self.ad_tower.embed(rows)
+        flat = priors.flatten(1)
+        others = torch.cat((flat, embedded[:, 1:].flatten(1)), dim=1)
+        bias = self.bias(others) + self.linear_bias(flat)
+        return torch.cat(
+            (self.ad_tower(embedded, priors), self.ipnn.ad(embedded), factors, bias), dim=1
+        )
+
+    def forward(
+        self, period: PeriodTensors, users: UserTensors, ad_rows: Tensor | None = None
+    ) -> Tensor:
+        """Score every ad of a period for B of its users.
+
+        Args:
+            period: the period.
+            users: the users.
+            ad_rows: [A, F] vocabulary rows to use instead of the period's own (with values
+                hidden, in training).
+
+        Returns:
+            [B, A] float32.
+        """
+        weights = self.weigh(users.hit_columns, period.priors[users.hit_rows], users.hit_fields)
+        width = period.values + 1
+        hits = weights.new_zeros(users.count * width)
+        hits = hits.index_add(0, users.hit_at, weights)
+        hits = hits.index_add(0, users.pair_at, self.pair_weigh(users.pair_weights))
+        hits = hits.view(users.count, width)
+        user = self.user_vectors(
+            users.profile_rows, users.users, users.fields, users.rows, users.weights, users.factors
+        )
+        ad = self.ad_vectors(
+            period.rows if ad_rows is None else ad_rows,
+            period.priors[period.rows],
+            period.factors,
+        )
+        scores = user @ ad.T
+        for column in period.value_at.T:
+            scores = scores + hits[:, column]
+        return scores
+
+
+@dataclass(frozen=True)
+class PeriodTensors:
+    """A period's ads as tensors; shapes as in `Period`."""
+
+    rows: Tensor
+    value_at: Tensor
+    values: int
+    factors: Tensor
+    priors: Tensor
+
+    @classmethod
+    def of(cls, period: Period) -> PeriodTensors:
+        """Convert a period's ads."""
+        return cls(
+            torch.from_numpy(period.rows),
+            torch.from_numpy(period.value_at),
+            len(period.values),
+            torch.from_numpy(period.factors),
+            torch.from_numpy(period.priors),
+        )
+
+
+@dataclass(frozen=True)
+class UserTensors:
+    """B users as tensors; K values met by all of them together, H of these on the period's ads.
+
+    Attributes:
+        count: B.
+        profile_rows: [B, U + C] int64.
+        users: [K] int64 user 0..B-1 of each value.
+        fields: [K] int64.
+        rows: [K] int64.
+        weights: [K] float32.
+        factors: [B, R] float32.
+        hit_at: [H] int64 user * (M + 1) + position among the period's values.
+        hit_fields: [H] int64.
+        hit_rows: [H] int64.
+        hit_columns: [H, S] float32.
+        pair_at: [P] int64, as hit_at, for listed pairs.
+        pair_weights: [P] float32.
+    """
+
+    count: int
+    profile_rows: Tensor
+    users: Tensor
+    fields: Tensor
+    rows: Tensor
+    weights: Tensor
+    factors: Tensor
+    hit_at: Tensor
+    hit_fields: Tensor
+    hit_rows: Tensor
+    hit_columns: Tensor
+    pair_at: Tensor
+    pair_weights: Tensor
+
+    @classmethod
+    def of(cls, users: list[UserSide], values: np.ndarray, profiles: Vocabulary) -> UserTensors:
+        """Stack users.
+
+        Args:
+            users: B users.
+            values: [M] int64 the period's feature values, ascending.
+            profiles: vocabulary of profile and context values.
+        """
+        owner = np.repeat(np.arange(len(users)), [len(user.ids) for user in users])
+        ids = np.concatenate([user.ids for user in users])
+        hit, at = _among(values, ids)
+        rows = np.concatenate([user.rows for user in users])
+        fields = np.concatenate([user.fields for user in users])
+        pair_owner = np.repeat(np.arange(len(users)), [len(user.pair_ids) for user in users])
+        pair, pair_at = _among(values, np.concatenate([user.pair_ids for user in users]))
+        width = len(values) + 1
+        arrays = (
+            profiles.rows(np.stack([user.profile for user in users])),
+            owner,
+            fields,
+            rows,
+            np.concatenate([user.weights for user in users]),
+            np.stack([user.factors for user in users]),
+            owner[hit] * width + at,
+            fields[hit],
+            rows[hit],
+            np.concatenate([user.columns for user in users])[hit],
+            pair_owner[pair] * width + pair_at,
+            np.concatenate([user.pair_weights for user in users])[pair],
+        )
+        return cls(len(users), *(torch.from_numpy(array) for array in arrays))
+
+
+def _among(values: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which ids are among ascending values, and their positions there."""
+    if not len(values):
+        none = np.zeros(0, np.int64)
+        return none, none
+    at = np.minimum(np.searchsorted(values, ids), len(values) - 1)
+    found = np.flatnonzero(values[at] == ids)
+    return found, at[found]

@@ -1,0 +1,86 @@
+"""Presets: the named settings of a training run.
+
+Owns every number that a retriever's training may vary. Promises that a checkpoint's config, read
+back, builds the same network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .cooccurrence import CooccurrenceSettings
+from .network import NetworkSettings
+
+Preset = Literal["tiny", "demo"]
+
+
+@dataclass(frozen=True)
+class RetrieverSettings:
+    """How a retriever is built and trained.
+
+    Attributes:
+        network: widths.
+        cooccurrence: the item to item regression.
+        min_count: occurrences, on events and ads, that earn a value its embedding row.
+        history_events: newest events of a user that are read, in training and in serving.
+        query_features: most feature weights of one query, the largest.
+        train_periods: newest ad periods to learn from.
+        block_periods: periods that share one co-occurrence regression, of the events before them.
+        held_out_periods: newest periods that are only measured on.
+        batch: users of a step.
+        epochs: passes over the examples.
+        learning_rate: highest, in a cycle that rises and falls once.
+        hide: share of an ad's values that training hides, so that unknown values are learned.
+        floor: see `loss.pairwise_loss`.
+        value_power: what an ad was worth = (what the user spent on it) ** this; 0 = every
+            purchase alike, as where every bid is equal.
+        seed: of weights and order.
+    """
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
+    min_count: int = 5
+    history_events: int = 1024
+    query_features: int = 1024
+    train_periods: int = 20
+    block_periods: int = 10
+    held_out_periods: int = 1
+    batch: int = 64
+    epochs: int = 1
+    learning_rate: float = 3e-3
+    hide: float = 0.1
+    floor: float = 1.0
+    value_power: float = 0.0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as a manifest holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RetrieverSettings:
+        """The inverse of `to_dict`."""
+        rest = dict(values)
+        network = NetworkSettings(**rest.pop("network"))
+        cooccurrence = CooccurrenceSettings(**rest.pop("cooccurrence"))
+        return cls(network=network, cooccurrence=cooccurrence, **rest)
+
+
+PRESETS: Mapping[Preset, RetrieverSettings] = {
+    "demo": RetrieverSettings(),
+    # Seconds on a few hundred generated events: for tests.
+    "tiny": RetrieverSettings(
+        network=NetworkSettings(
+            width=8, tower=8, interactions=2, hidden=16, hit_hidden=8, factors=8
+        ),
+        cooccurrence=CooccurrenceSettings(rank=8, ridge=10.0, min_users=2, min_together=2),
+        min_count=1,
+        train_periods=4,
+        block_periods=2,
+        batch=16,
+        epochs=4,
+        learning_rate=1e-2,
+    ),
+}

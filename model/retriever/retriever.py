@@ -1,0 +1,254 @@
+"""The retriever as it serves: ads become int8 vectors, requests become queries.
+
+Owns the way from a checkpoint to answers and the quantisation of ads. Promises the numbers that
+training saw, up to that quantisation. Searching is the index's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import checkpoints
+from ..features import Request
+from ..schema import Schema
+from .cooccurrence import Cooccurrence
+from .network import Network, UserTensors
+from .periods import item_factors, user_side, window_before
+from .presets import RetrieverSettings
+from .priors import COLUMN_NAMES
+from .statistics import COLUMNS, Window
+from .vocabulary import Vocabulary
+
+KIND = "retriever"
+_NETWORK = "network."
+# int8 without -128, so that negation stays inside.
+_LIMIT = 127
+
+
+@dataclass(frozen=True)
+class RetrieverQuery:
+    """What the index is asked; Q features, D embedding width.
+
+    Attributes:
+        raw_ids: [Q] int64 distinct raw ids of ad features, largest weight first.
+        weights: [Q] float32, signed.
+        vector: [D] float32; its product with an ad's int8 vector times `embedding_scale` is the
+            embedding score.
+    """
+
+    raw_ids: np.ndarray
+    weights: np.ndarray
+    vector: np.ndarray
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a checkpoint holds.
+
+    Attributes:
+        settings: of the training run.
+        schema: fields.
+        network: the weights.
+        vocabulary: of item values.
+        profiles: of profile and context values.
+        cooccurrence: as of the end of the data.
+        priors: [V, N] float32 as of the end of the data.
+        ad_scales: [D] float32, size of one int8 step in each dimension.
+    """
+
+    settings: RetrieverSettings
+    schema: Schema
+    network: Network
+    vocabulary: Vocabulary
+    profiles: Vocabulary
+    cooccurrence: Cooccurrence
+    priors: np.ndarray
+    ad_scales: np.ndarray
+
+    @staticmethod
+    def network_for(
+        settings: RetrieverSettings, schema: Schema, rows: int, profile_rows: int
+    ) -> Network:
+        """An untrained network of the right shape."""
+        return Network(
+            settings.network,
+            fields=len(schema.item_fields),
+            profile_fields=len(schema.profile_fields) + len(schema.context_fields),
+            rows=rows,
+            profile_rows=profile_rows,
+            statistics=len(COLUMNS),
+            priors=len(COLUMN_NAMES),
+        )
+
+    def ad_vectors(self, items: np.ndarray) -> np.ndarray:
+        """[B, F] int64 raw ids to [B, D] float32 joint vectors."""
+        rows = self.vocabulary.rows(items)
+        with torch.inference_mode():
+            vectors: np.ndarray = self.network.ad_vectors(
+                torch.from_numpy(rows),
+                torch.from_numpy(self.priors[rows]),
+                torch.from_numpy(item_factors(items, self.cooccurrence)),
+            ).numpy()
+        return vectors
+
+    def scaled(self, items: np.ndarray) -> Parts:
+        """The same parts with scales that just hold these items' vectors, [B, F] int64."""
+        largest = np.abs(self.ad_vectors(items)).max(axis=0, initial=0)
+        scales = np.where(largest > 0, largest, 1) / _LIMIT
+        return replace(self, ad_scales=scales.astype(np.float32))
+
+    def pack(self) -> dict[str, np.ndarray]:
+        """Tensors of a checkpoint."""
+        weights = {
+            _NETWORK + name: tensor.detach().numpy()
+            for name, tensor in self.network.state_dict().items()
+        }
+        pairs = {f"cooccurrence.{name}": array for name, array in vars(self.cooccurrence).items()}
+        return (
+            weights
+            | pairs
+            | {
+                "vocabulary": self.vocabulary.ids,
+                "profiles": self.profiles.ids,
+                "priors": self.priors,
+                "ad_scales": self.ad_scales,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, checkpoint: checkpoints.Checkpoint) -> Parts:
+        """The inverse of `pack`."""
+        settings = RetrieverSettings.from_dict(checkpoint.config)
+        schema, tensors = checkpoint.schema, checkpoint.tensors
+        vocabulary = Vocabulary(tensors["vocabulary"], len(schema.item_fields))
+        profiles = Vocabulary(
+            tensors["profiles"], len(schema.profile_fields) + len(schema.context_fields)
+        )
+        network = cls.network_for(settings, schema, len(vocabulary), len(profiles))
+        network.load_state_dict(
+            {
+                name.removeprefix(_NETWORK): torch.from_numpy(array)
+                for name, array in tensors.items()
+                if name.startswith(_NETWORK)
+            }
+        )
+        pairs = Cooccurrence(
+            **{
+                name.removeprefix("cooccurrence."): array
+                for name, array in tensors.items()
+                if name.startswith("cooccurrence.")
+            }
+        )
+        return cls(
+            settings,
+            schema,
+            network.eval(),
+            vocabulary,
+            profiles,
+            pairs,
+            tensors["priors"],
+            tensors["ad_scales"],
+        )
+
+
+class Retriever:
+    """A loaded retriever. Its methods change nothing and may run in several threads."""
+
+    def __init__(self, parts: Parts, version: str) -> None:
+        self._parts = parts
+        self.version = version
+        # The step sizes of the dimensions go into the user's vector, so that the index needs one
+        # scale for all of them.
+        self._user_scales = parts.ad_scales / self.embedding_scale
+
+    @classmethod
+    def load(cls, folder: Path, schema: Schema | None = None) -> Retriever:
+        """Load a checkpoint.
+
+        Args:
+            folder: where `train_retriever` wrote it.
+            schema: what it must have been trained on; None accepts its own.
+
+        Raises:
+            CheckpointMissing, CheckpointCorrupt, SchemaMismatch: see `checkpoints.read`.
+        """
+        checkpoint = checkpoints.read(folder, KIND, schema)
+        return cls(Parts.unpack(checkpoint), checkpoint.version)
+
+    @property
+    def schema(self) -> Schema:
+        """The fields it reads."""
+        return self._parts.schema
+
+    @property
+    def embedding_width(self) -> int:
+        """D, dimensions of an ad's vector."""
+        return self._parts.settings.network.joint
+
+    @property
+    def embedding_scale(self) -> float:
+        """Real number that one int8 step of an ad's vector stands for."""
+        return 1 / _LIMIT
+
+    def embed(self, items: np.ndarray) -> np.ndarray:
+        """Embed ads.
+
+        Args:
+            items: [B, F] int64 raw ids in the order of the schema's item fields.
+
+        Returns:
+            [B, D] int8; a value beyond those of training is cut to the largest.
+        """
+        if not len(items):
+            return np.zeros((0, self.embedding_width), np.int8)
+        steps = np.rint(self._parts.ad_vectors(items) / self._parts.ad_scales)
+        quantised: np.ndarray = np.clip(steps, -_LIMIT, _LIMIT).astype(np.int8)
+        return quantised
+
+    def query(self, request: Request) -> RetrieverQuery:
+        """Turn one user's side of a request into a query.
+
+        Only the newest `history_events` events strictly before the request's time are read. An
+        empty history gives no features and a vector of profile, context and popularity.
+        """
+        parts = self._parts
+        statistics = window_before(
+            request.history,
+            Window.of(request.history.items),
+            request.now_ms,
+            parts.settings.history_events,
+        )
+        profile = np.concatenate((request.profile, request.context))
+        side = user_side(statistics, profile, parts.vocabulary, parts.cooccurrence)
+        users = UserTensors.of([side], side.ids, parts.profiles)
+        with torch.inference_mode():
+            met = parts.network.weigh(
+                users.hit_columns, torch.from_numpy(parts.priors[side.rows]), users.hit_fields
+            ).numpy()
+            listed = parts.network.pair_weigh(torch.from_numpy(side.pair_weights)).numpy()
+            vector = parts.network.user_vectors(
+                users.profile_rows,
+                users.users,
+                users.fields,
+                users.rows,
+                users.weights,
+                users.factors,
+            ).numpy()[0]
+        ids, weights = _strongest(
+            np.concatenate((side.ids, side.pair_ids)),
+            np.concatenate((met, listed)),
+            parts.settings.query_features,
+        )
+        return RetrieverQuery(ids, weights, vector * self._user_scales)
+
+
+def _strongest(ids: np.ndarray, weights: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the weights of equal ids and keep the largest, largest first."""
+    distinct, inverse = np.unique(ids, return_inverse=True)
+    sums = np.bincount(inverse, weights, len(distinct)).astype(np.float32)
+    order = np.argsort(-np.abs(sums), kind="stable")[:kept]
+    return distinct[order], sums[order]

@@ -1,0 +1,223 @@
+"""Training: tables become a retriever's checkpoint.
+
+Owns the run: vocabulary, periods, steps, held-out measurement, export. Promises a checkpoint whose
+priors and co-occurrences are as of the end of the tables. Loops and numbers only; what is learned
+is in `network`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+
+from .. import checkpoints
+from ..features import Encoder
+from ..progress import Progress, silent
+from ..schema import Schema
+from ..tables import TablesInvalid, TrainingTables
+from . import cooccurrence
+from .evaluation import RECALL_AT, recall
+from .loss import pairwise_loss
+from .network import Network, PeriodTensors, UserTensors
+from .periods import Period, PeriodBuilder, batches
+from .population import Population
+from .presets import PRESETS, Preset, RetrieverSettings
+from .retriever import KIND, Parts
+from .vocabulary import Vocabulary
+
+log = structlog.get_logger(__name__)
+
+# Share of the steps in which the learning rate rises: Adam's averages settle meanwhile.
+_WARM_UP = 0.1
+# Every so many examples give one to the estimate of means and deviations of the statistics.
+_SAMPLED = 5
+
+
+def train_retriever(
+    tables: TrainingTables,
+    schema: Schema,
+    preset: Preset,
+    out: Path,
+    progress: Progress = silent,
+) -> dict[str, float]:
+    """Train a retriever and write its checkpoint.
+
+    Args:
+        tables: one period of data; its newest ad periods are held out.
+        schema: the fields to learn from.
+        preset: "tiny" or "demo".
+        out: the checkpoint's folder, replaced if it exists.
+        progress: told after every period prepared and every step.
+
+    Returns:
+        loss (over the last tenth of the steps), recall (see `evaluation`) and users of the
+        held-out periods, examples, parameters, pairs, seconds.
+
+    Raises:
+        TablesInvalid: a column is missing, or no user ever bought an advertised item.
+    """
+    started = time.perf_counter()
+    tables.check(schema)
+    settings = PRESETS[preset]
+    torch.manual_seed(settings.seed)
+
+    population = Population.of(tables, Encoder(schema))
+    vocabulary = Vocabulary.of(population.items(), settings.min_count)
+    profiles = Vocabulary.of(np.hstack((population.profiles, population.contexts)), 1)
+    builder = PeriodBuilder(population, vocabulary, settings.history_events)
+    chosen = [at for at in range(len(population.periods)) if builder.buyers(at)]
+    chosen = chosen[-(settings.train_periods + settings.held_out_periods) :]
+    if len(chosen) <= settings.held_out_periods:
+        raise TablesInvalid("no user bought an item in a period in which it was advertised")
+    learned = chosen[: -settings.held_out_periods or None]
+    steps = settings.epochs * sum(math.ceil(builder.buyers(at) / settings.batch) for at in learned)
+    pulse = _Pulse(progress, len(chosen) + steps + 1)
+
+    periods = _prepare(population, builder, chosen, vocabulary, settings, pulse)
+    train, held_out = periods[: len(learned)], periods[len(learned) :]
+    network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
+    _standardise(network, train)
+    loss = _fit(network, train, vocabulary, profiles, settings, pulse)
+    measured, users = recall(network, held_out, profiles)
+
+    now_ms = population.end_ms()
+    pairs = cooccurrence.fit(
+        *population.met(now_ms), _advertised(population, now_ms), settings.cooccurrence
+    )
+    parts = Parts(
+        settings=settings,
+        schema=schema,
+        network=network,
+        vocabulary=vocabulary,
+        profiles=profiles,
+        cooccurrence=pairs,
+        priors=builder.priors(now_ms)[0],
+        ad_scales=np.ones(settings.network.joint, np.float32),
+    )
+    parts = parts.scaled(np.concatenate([population.periods[at].items for at in chosen]))
+    metrics = {
+        "loss": loss,
+        f"recall_at_{RECALL_AT}": measured,
+        "held_out_users": float(users),
+        "examples": float(sum(len(period.examples) for period in train)),
+        "parameters": float(sum(weights.numel() for weights in network.parameters())),
+        "pairs": float(len(pairs.pair_targets)),
+        "seconds": time.perf_counter() - started,
+    }
+    version = checkpoints.write(
+        out,
+        kind=KIND,
+        schema=schema,
+        config=settings.to_dict(),
+        metrics=metrics,
+        data_window=tables.window(),
+        tensors=parts.pack(),
+    )
+    pulse.advance(loss)
+    log.info("retriever_trained", version=version, folder=str(out), **metrics)
+    return metrics
+
+
+class _Pulse:
+    """Counts the pieces of a run."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._step = progress, total, 0
+        progress(0, total, math.nan)
+
+    def advance(self, loss: float = math.nan) -> None:
+        """One piece more is done."""
+        self._step += 1
+        self._progress(self._step, self._total, loss)
+
+
+def _advertised(population: Population, before_ms: int) -> np.ndarray:
+    """Raw ids of the items of all ads so far, ascending."""
+    items = [ads.items[:, 0] for ads in population.periods if ads.start_ms < before_ms]
+    return np.unique(np.concatenate(items)) if items else np.zeros(0, np.int64)
+
+
+def _prepare(
+    population: Population,
+    builder: PeriodBuilder,
+    chosen: list[int],
+    vocabulary: Vocabulary,
+    settings: RetrieverSettings,
+    pulse: _Pulse,
+) -> list[Period]:
+    """Build periods in blocks; each block's regression knows only what was before the block.
+
+    A regression over a period's own purchases would recognise them, and its gain would be learned
+    far too high.
+    """
+    periods = []
+    for start in range(0, len(chosen), settings.block_periods):
+        block = chosen[start : start + settings.block_periods]
+        first_ms = population.periods[block[0]].start_ms
+        pairs = cooccurrence.fit(
+            *population.met(first_ms), _advertised(population, first_ms), settings.cooccurrence
+        )
+        for at in block:
+            periods.append(builder.build(at, pairs))
+            pulse.advance()
+    return periods
+
+
+def _standardise(network: Network, periods: list[Period]) -> None:
+    sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
+    network.statistics.fit(np.concatenate([side.columns for side in sides]))
+    network.priors.fit(
+        np.concatenate(
+            [period.priors[period.rows].reshape(-1, period.priors.shape[1]) for period in periods]
+        )
+    )
+
+
+def _fit(
+    network: Network,
+    periods: list[Period],
+    vocabulary: Vocabulary,
+    profiles: Vocabulary,
+    settings: RetrieverSettings,
+    pulse: _Pulse,
+) -> float:
+    """Take all steps; returns the mean loss of the last tenth of them."""
+    draw = np.random.default_rng(settings.seed)
+    steps = [
+        (period, part)
+        for _ in range(settings.epochs)
+        for period in periods
+        for part in batches(period.examples, settings.batch, draw)
+    ]
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=len(steps) + 1, pct_start=_WARM_UP
+    )
+    tensors = {id(period): PeriodTensors.of(period) for period in periods}
+    unknown = torch.arange(vocabulary.fields) + len(vocabulary.ids)
+    losses = []
+    network.train()
+    for at in draw.permutation(len(steps)):
+        period, part = steps[at]
+        ads = tensors[id(period)]
+        users = UserTensors.of([example.user for example in part], period.values, profiles)
+        worth = torch.zeros(len(part), len(period.items))
+        for row, example in enumerate(part):
+            spent = np.maximum(example.spent, 0) ** settings.value_power
+            worth[row, torch.from_numpy(example.bought)] = torch.from_numpy(spent)
+        hidden = torch.rand(ads.rows.shape) < settings.hide
+        scores = network(ads, users, torch.where(hidden, unknown, ads.rows))
+        loss = pairwise_loss(scores, worth, settings.floor)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+        pulse.advance(losses[-1])
+    network.eval()
+    return float(np.mean(losses[-max(len(losses) // 10, 1) :]))

@@ -1,0 +1,44 @@
+"""Vocabulary: which raw ids have a row of their own in the embedding tables.
+
+Owns the way from a raw id to a row. Promises that a value outside the vocabulary shares the one
+row of its field, so unseen brands and products still score by their other fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sorted raw ids; row i belongs to ids[i], row len(ids) + f to any other value of field f.
+
+    Attributes:
+        ids: [V] int64 raw ids, ascending.
+        fields: number of fields.
+    """
+
+    ids: np.ndarray
+    fields: int
+
+    def __len__(self) -> int:
+        return len(self.ids) + self.fields
+
+    @classmethod
+    def of(cls, columns: np.ndarray, min_count: int) -> Vocabulary:
+        """The values that occur at least min_count times in [B, fields] raw ids."""
+        ids, counts = np.unique(columns, return_counts=True)
+        return cls(ids[(counts >= min_count) & (ids > 0)], columns.shape[1])
+
+    def rows(self, columns: np.ndarray) -> np.ndarray:
+        """[B, fields] raw ids to [B, fields] int64 rows."""
+        return self.find(columns, np.arange(self.fields))
+
+    def find(self, ids: np.ndarray, fields: np.ndarray) -> np.ndarray:
+        """Raw ids with their fields (any shapes that broadcast) to int64 rows."""
+        at = np.searchsorted(self.ids, ids)
+        at = np.minimum(at, max(len(self.ids) - 1, 0))
+        known = self.ids[at] == ids if len(self.ids) else np.zeros(np.shape(ids), bool)
+        return np.where(known, at, len(self.ids) + fields)
