@@ -183,8 +183,10 @@ class Index:
         )
 
     def start_compaction(self, first: int) -> None:
-        """Begin to fold the sealed shards from the given one on."""
+        """Begin to fold the sealed shards from the given one on, if there are any."""
         placed = self.sealed[first:]
+        if not placed:
+            return
         keeps = [self._keep(first_slot, shard.ads) for first_slot, shard in placed]
         self._compaction = Compaction(first, placed, keeps, len(self.features))
 
