@@ -18,24 +18,28 @@ from .postings import Postings
 from .shard import Shard, ShardKind, shard_table
 
 
-def choose(ads: Sequence[int], deltas: int) -> int | None:
+def choose(shards: Sequence[Shard], deltas: int) -> int | None:
     """The first of the trailing shards to fold together, or None.
 
-    Folds once `deltas` shards have gathered behind the base, and takes a
-    larger neighbour in as long as it is less than twice what is folded:
-    so an ad is rewritten a logarithmic number of times as the index grows.
+    Folds when `deltas` sealed tails have gathered, and takes a larger neighbour
+    in as long as it is less than twice what is folded: so an ad is rewritten a
+    logarithmic number of times as the index grows, and the number of shards
+    stays logarithmic too.
 
     Args:
-        ads: slots of each sealed shard, in order.
-        deltas: how many of them to gather, the first one not counted.
+        shards: the sealed ones, in order.
+        deltas: how many to gather that were never folded.
     """
-    if len(ads) <= deltas:
-        return None
-    first = len(ads) - deltas
-    folded = sum(ads[first:])
-    while first > 0 and ads[first - 1] < 2 * folded:
+    first = len(shards)
+    folded = 0
+    while first > 0 and not shards[first - 1].folded:
         first -= 1
-        folded += ads[first]
+        folded += shards[first].ads
+    if len(shards) - first < deltas:
+        return None
+    while first > 0 and shards[first - 1].ads < 2 * folded:
+        first -= 1
+        folded += shards[first].ads
     return first
 
 
@@ -114,4 +118,4 @@ class Compaction:
             [(shard.columns, slots) for slots, (_, shard) in zip(chosen, self._placed, strict=True)]
         )
         kind: ShardKind = "base" if self.first == 0 else "delta"
-        return Folded(Shard(kind, columns, postings), np.concatenate(origins))
+        return Folded(Shard(kind, columns, postings, folded=True), np.concatenate(origins))

@@ -143,7 +143,7 @@ class Index:
             self.seal()
             return True
         if self._compaction is None:
-            first = choose([shard.ads for _, shard in self.sealed], self.settings.compact_deltas)
+            first = choose([shard for _, shard in self.sealed], self.settings.compact_deltas)
             if first is None:
                 return False
             self.start_compaction(first)

@@ -44,11 +44,15 @@ def latest_of(ad_ids: Int64, order: Int64, wanted: Int64) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A sealed shard; its slots are numbered from 0, wherever a view puts it."""
+    """A sealed shard; its slots are numbered from 0, wherever a view puts it.
+
+    `folded` tells the outcome of a compaction from a sealed tail.
+    """
 
     kind: ShardKind
     columns: AdColumns
     postings: Postings
+    folded: bool
 
     @property
     def ads(self) -> int:
@@ -102,12 +106,12 @@ class Shard:
         }
 
     @staticmethod
-    def from_tensors(kind: ShardKind, tensors: dict[str, NDArray[Any]]) -> "Shard":
+    def from_tensors(kind: ShardKind, tensors: dict[str, NDArray[Any]], *, folded: bool) -> "Shard":
         """The inverse of `tensors`."""
         segments = SegmentLists.indexed(*(tensors[f"list_{name}"] for name in SEGMENT_FIELDS))
         dense = DenseColumns(tensors["dense_features"], tensors["dense_weights"])
         columns = AdColumns(**{name: tensors[name] for name in COLUMN_FIELDS})
-        return Shard(kind, columns, Postings(segments, dense))
+        return Shard(kind, columns, Postings(segments, dense), folded)
 
     @cached_property
     def digest(self) -> str:

@@ -92,7 +92,10 @@ def write(
         "epoch": index.epoch,
         "embedding_width": index.settings.embedding_width,
         "payload_width": index.settings.payload_width,
-        "shards": [{"kind": shard.kind, "digest": shard.digest} for _, shard in index.sealed],
+        "shards": [
+            {"kind": shard.kind, "folded": shard.folded, "digest": shard.digest}
+            for _, shard in index.sealed
+        ],
         "state": _digest(state),
         "offsets": offsets,
         "extra": extra,
@@ -144,7 +147,7 @@ def _load(path: Path, settings: IndexSettings) -> Loaded | None:
     shards = []
     for entry in manifest["shards"]:
         tensors = load_tensors(_shard_path(path.parent, entry["digest"]).read_bytes())
-        shard = Shard.from_tensors(entry["kind"], tensors)
+        shard = Shard.from_tensors(entry["kind"], tensors, folded=entry["folded"])
         if shard.digest != entry["digest"]:
             raise _Damaged(f"shard {entry['digest']}: checksum differs")
         shards.append(shard)
@@ -212,6 +215,8 @@ def _sealed_json(body: dict[str, Any]) -> bytes:
 
 def _opened_json(content: bytes) -> dict[str, Any]:
     manifest = json.loads(content)
+    if not isinstance(manifest, dict):
+        raise _Damaged(f"{MANIFEST}: not an object")
     body: dict[str, Any] = manifest["body"]
     if _digest(json.dumps(body, sort_keys=True).encode()) != manifest["checksum"]:
         raise _Damaged(f"{MANIFEST}: checksum differs")

@@ -134,7 +134,7 @@ class Tail:
         postings = Postings.built(
             self.ads, self._bounds, self._features, self._weights, keep, feature_count
         )
-        return Shard("delta", self._columns.copied(self.ads), postings)
+        return Shard("delta", self._columns.copied(self.ads), postings, folded=False)
 
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""
