@@ -1,10 +1,12 @@
 """What a slot holds besides postings, fixed when its version of the ad arrives."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .arrays import Array, Int8, Int32, Int64, grown
+from .arrays import Int8, Int32, Int64, grown
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class AdColumns:
         """A copy of the first ads."""
         return AdColumns(**{name: array[:ads].copy() for name, array in self.items()})
 
-    def items(self) -> list[tuple[str, Array]]:
+    def items(self) -> list[tuple[str, NDArray[Any]]]:
         """Names and arrays."""
         return list(vars(self).items())
 

@@ -87,7 +87,7 @@ class Index:
             batch, rows, self._clock(), self.tail.next_slot
         )
         upserted = np.flatnonzero(outcomes == UPSERTED)
-        targeting = self.targeting.intern([batch.targeting[b] for b in upserted])
+        targeting = self.targeting.intern([batch.targeting[b] for b in upserted.tolist()])
         self._stamps = grown(self._stamps, len(self._stamps), len(self.features), 0)
         self._stamp = self.tail.append(
             batch, outcomes, batch.versions[upserted], targeting, self._stamps, self._stamp

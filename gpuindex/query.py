@@ -75,7 +75,7 @@ class IntegerQuery:
         weights: [Q'] int32, none zero.
         multiplier: HitMatch sum to score.
         vector: [D] int16 in score units per embedding step; [0] for none.
-        bias_factor: bias to score, a float32; 0 for none.
+        bias_factor: bias to score, a float32 value; 0 for none.
         unit: score to real score.
     """
 
@@ -83,7 +83,7 @@ class IntegerQuery:
     weights: Int32
     multiplier: int
     vector: Int16
-    bias_factor: np.float32
+    bias_factor: float
     unit: float
 
 
@@ -116,7 +116,7 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
         WEIGHT_LIMIT * finest,
     )
     if step == 0.0:
-        return IntegerQuery(features[:0], _no_weights, 1, _no_vector, np.float32(0), 1.0)
+        return IntegerQuery(features[:0], _no_weights, 1, _no_vector, 0.0, 1.0)
     weights = np.rint(real / step).astype(np.int32)
     features, weights = features[weights != 0], weights[weights != 0]
     multiplier = 1
@@ -129,7 +129,7 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
         weights=weights,
         multiplier=multiplier,
         vector=np.rint(product / unit).astype(np.int16),
-        bias_factor=np.float32(bias_weight / unit),
+        bias_factor=float(np.float32(bias_weight / unit)),
         unit=unit,
     )
 

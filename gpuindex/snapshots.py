@@ -259,7 +259,7 @@ def _prune(folder: Path) -> None:
     ordered = sorted(_snapshots(folder))
     for path in ordered[:-KEPT]:
         shutil.rmtree(path)
-    needed = set()
+    needed: set[str] = set()
     for path in ordered[-KEPT:]:
         try:
             manifest = _opened_json((path / MANIFEST).read_bytes())

@@ -88,7 +88,7 @@ class Catalog:
         scores *= integers.multiplier
         if len(integers.vector):
             scores += self.embeddings.astype(np.int64) @ integers.vector.astype(np.int64)
-        return scores + np.rint(self.biases * integers.bias_factor).astype(np.int64)
+        return scores + np.rint(self.biases * np.float32(integers.bias_factor)).astype(np.int64)
 
     def best(self, query: Query, k: int) -> tuple[list[int], list[int]]:
         """Ad ids and scores of the best open ads."""

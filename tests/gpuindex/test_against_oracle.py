@@ -20,7 +20,7 @@ from gpuindex import (
     Rule,
     snapshots,
 )
-from gpuindex.kernels.cpu.topk import paced
+from gpuindex.kernels.cpu.draws import paced
 from gpuindex.query import to_integers
 
 SETTINGS = IndexSettings(embedding_width=3, payload_width=2, seal_ads=6, compact_deltas=2)
@@ -176,7 +176,7 @@ class Oracle:
                     int(v) * e for v, e in zip(integers.vector, ad["embedding"], strict=False)
                 )
                 bias = np.float32(self.state(ad_id)["bias"])
-                score += int(np.rint(bias * integers.bias_factor))
+                score += int(np.rint(bias * np.float32(integers.bias_factor)))
             if query.mode == "full" or score > 0:
                 found.append((-score, ad_id))
         return [(ad_id, -score) for score, ad_id in sorted(found)[:k]]

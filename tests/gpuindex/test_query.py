@@ -76,7 +76,7 @@ def test_the_integer_score_is_near_the_real_one(
         integers.multiplier * int(integers.weights @ weights[integers.features])
         # Without anything to score there is no vector either.
         + int(integers.vector.astype(np.int64) @ embedding[: len(integers.vector)])
-        + int(np.rint(ad_bias * integers.bias_factor))
+        + int(np.rint(ad_bias * np.float32(integers.bias_factor)))
     )
     # Half a step for each weight, half a unit for each dimension and the bias.
     step = integers.unit * integers.multiplier * 255

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
-from .topk import mixed
+from .draws import mixed
 
 ABSENT = -1
 UNKNOWN = -1
@@ -20,7 +20,7 @@ DELETED = 2
 
 
 @inlined
-def _place(keys: Any, rows: Any, ad_id: int) -> int:
+def _place(keys: Any, rows: Any, ad_id: int) -> Any:
     """The place of an ad id, or the free place where it would go."""
     last = len(keys) - 1
     place = np.int64(mixed(ad_id) & np.uint64(last))
@@ -30,7 +30,7 @@ def _place(keys: Any, rows: Any, ad_id: int) -> int:
 
 
 @inlined
-def _row_of(keys: Any, rows: Any, row_ids: Any, ad_id: int, count: int) -> int:
+def _row_of(keys: Any, rows: Any, row_ids: Any, ad_id: int, count: int) -> Any:
     """The row of an ad id, made at `count` if it has none."""
     place = _place(keys, rows, ad_id)
     if rows[place] == ABSENT:
@@ -69,7 +69,7 @@ def find_or_add(keys: Any, rows: Any, row_ids: Any, count: int, ad_ids: Any, fou
     return count
 
 
-@kernel(written(int64), written(int32), fixed(int64), written(int32))
+@kernel(fixed(int64), fixed(int32), fixed(int64), written(int32))
 def find(keys: Any, rows: Any, ad_ids: Any, found: Any) -> None:
     """The row of each ad id, or ABSENT; arguments as in `find_or_add`."""
     for b in range(len(ad_ids)):
@@ -211,4 +211,5 @@ def append(
                 end += 1
         tail_ads += 1
         tail_bounds[tail_ads] = end
-    return stamp + end
+    next_stamp: int = stamp + end
+    return next_stamp

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numba.core.config
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+# Read through Any: the settings are made at run time.
+config: Any = numba.core.config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,13 +55,13 @@ def _own_cache() -> Iterator[None]:
     # Numba notices a change in the kernel's own file only, and a kernel takes
     # in pieces of other files: without a folder per digest, editing one of
     # those would leave stale machine code in use.
-    configured = numba.config.CACHE_DIR
+    configured = config.CACHE_DIR
     base = Path(configured) if configured else Path(__file__).parent / "__pycache__"
-    numba.config.CACHE_DIR = str(base / f"kernels-{_DIGEST}")
+    config.CACHE_DIR = str(base / f"kernels-{_DIGEST}")
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = configured
+        config.CACHE_DIR = configured
 
 
 def kernel(*arguments: types.Type) -> Callable[[Function], Function]:
@@ -70,13 +74,12 @@ def kernel(*arguments: types.Type) -> Callable[[Function], Function]:
     return compiled
 
 
-def inlined(function: Function) -> Function:
-    """Compile a function into every kernel that calls it."""
-    return cast(Function, numba.njit(nogil=True)(function))
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function into every kernel that calls it, for whatever types."""
+    return cast(Callable[..., Any], numba.njit(nogil=True)(function))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def void_pointer(typing_context: Any, address: types.Type) -> Any:
+def _void_pointer(typing_context: Any, address: types.Type) -> Any:
     """The memory at an int64 address, for `numba.carray`.
 
     The caller keeps the array that owns the memory alive.
@@ -87,5 +90,7 @@ def void_pointer(typing_context: Any, address: types.Type) -> Any:
 
     return types.voidptr(types.int64), generate
 
+
+void_pointer: Callable[..., Any] = intrinsic(_void_pointer)
 
 _DIGEST = source_digest()

@@ -27,7 +27,7 @@ DIGIT_MASK = 63
 @inlined
 def _touch(
     table: Any, shard: int, located: Any, query_weights: Any, sums: Any, touched: Any, count: int
-) -> int:
+) -> Any:
     """Add one shard's postings into `sums`, noting each slot that leaves zero."""
     first = table[shard, shards.FIRST_SLOT]
     bounds = shards.bounds(table, shard)

@@ -112,7 +112,7 @@ def column(table: Any, shard: int, row: int, start: int, stop: int) -> Any:
 
 
 @inlined
-def locate(table: Any, shard: int, feature: int) -> int:
+def locate(table: Any, shard: int, feature: int) -> Any:
     """Where a shard keeps a feature: list >= 0, column c as -2 - c, absent -1."""
     bucket = feature >> table[shard, BUCKET_SHIFT]
     if bucket < table[shard, BUCKET_COUNT]:
@@ -122,7 +122,7 @@ def locate(table: Any, shard: int, feature: int) -> int:
             if listed[position] == feature:
                 return position
     dense = column_features(table, shard)
-    position = np.searchsorted(dense, feature)
-    if position < len(dense) and dense[position] == feature:
-        return -2 - position
+    place = np.searchsorted(dense, feature)
+    if place < len(dense) and dense[place] == feature:
+        return -2 - place
     return -1

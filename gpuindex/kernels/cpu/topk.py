@@ -13,35 +13,15 @@ import numpy as np
 
 from . import shards
 from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
+from .draws import paced
+from .ordering import SLOT_BITS, SLOT_MASK, select, sort_by_ad, sort_by_score
 from .states import OPEN, state_record
 
 # A run of slots whose best score is below the bar is passed over at the speed
 # of a vector maximum.
 RUN_SLOTS = 64
 
-# Scores are sorted by digits of this many bits, lowest first.
-SORT_BITS = 8
-
-SLOT_BITS = 32
-SLOT_MASK = (1 << SLOT_BITS) - 1
 LAST_AD = np.iinfo(np.int64).max
-
-
-@inlined
-def mixed(value: int) -> Any:
-    """uint64 in, uint64 out, every bit depending on every bit (SplitMix64)."""
-    x = np.uint64(value) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@inlined
-def paced(seed: int, ad_id: int) -> Any:
-    """A fair draw in [0, 1) float32 for this request and ad, the same everywhere."""
-    return np.float32(mixed(mixed(seed) ^ np.uint64(ad_id)) >> np.uint64(40)) * np.float32(
-        1.0 / (1 << 24)
-    )
 
 
 @inlined
@@ -141,79 +121,6 @@ def _ad_at(table: Any, tail_first: int, tail_ad_ids: Any, slot: int) -> Any:
 
 
 @inlined
-def _select(keys: Any, count: int, k: int) -> None:
-    """Bring the k greatest of the first `count` keys to the front, k-th last.
-
-    Keys are distinct. The inner loop swaps at every step and moves the edge by
-    the outcome of a comparison: no branch that could be mispredicted.
-    """
-    low = 0
-    high = count - 1
-    while low < high:
-        middle = (low + high) // 2
-        a, b, c = keys[low], keys[middle], keys[high]
-        if (a < b) == (b < c):
-            keys[low], keys[middle] = b, a
-        elif (b < a) != (a < c):
-            keys[low], keys[high] = c, a
-        pivot = keys[low]
-        edge = low + 1
-        for i in range(low + 1, high + 1):
-            key = keys[i]
-            keys[i] = keys[edge]
-            keys[edge] = key
-            edge += key > pivot
-        edge -= 1
-        keys[low] = keys[edge]
-        keys[edge] = pivot
-        if edge == k - 1:
-            return
-        if edge < k - 1:
-            low = edge + 1
-        else:
-            high = edge - 1
-
-
-@inlined
-def _sort_by_score(keys: Any, count: int) -> None:
-    """Sort the first `count` keys by falling score."""
-    other = np.empty(count, np.int64)
-    places = np.empty((1 << SORT_BITS) + 1, np.int64)
-    mask = np.int64((1 << SORT_BITS) - 1)
-    for shift in range(SLOT_BITS, 2 * SLOT_BITS, SORT_BITS):
-        # Inverted, digits rise as scores fall; the sign bit counts downwards,
-        # so the highest digit needs only that bit turned back.
-        turned = mask if shift < 2 * SLOT_BITS - SORT_BITS else mask >> 1
-        places[:] = 0
-        for i in range(count):
-            places[((keys[i] >> shift & mask) ^ turned) + 1] += 1
-        for digit in range(mask):
-            places[digit + 1] += places[digit]
-        for i in range(count):
-            digit = (keys[i] >> shift & mask) ^ turned
-            other[places[digit]] = keys[i]
-            places[digit] += 1
-        keys[:count] = other
-
-
-@inlined
-def _sort_by_ad(keys: Any, ads: Any) -> None:
-    """Sort keys by rising ad id (Shell's sort: short, and runs are short)."""
-    gap = 1
-    while gap < len(ads):
-        gap = 3 * gap + 1
-    while gap > 1:
-        gap //= 3
-        for i in range(gap, len(ads)):
-            key, ad = keys[i], ads[i]
-            j = i
-            while j >= gap and ads[j - gap] > ad:
-                keys[j], ads[j] = keys[j - gap], ads[j - gap]
-                j -= gap
-            keys[j], ads[j] = key, ad
-
-
-@inlined
 def _prune(
     table: Any, tail_first: int, tail_ad_ids: Any, keys: Any, count: int, k: int
 ) -> tuple[Any, Any, Any]:
@@ -223,7 +130,7 @@ def _prune(
         How many are left, the score of the k-th, and the greatest ad id with
         which another ad of that score could still enter.
     """
-    _select(keys, count, k)
+    select(keys, count, k)
     bar = keys[k - 1] >> SLOT_BITS
     kept = k
     for i in range(k, count):
@@ -241,7 +148,7 @@ def _prune(
     ads = np.empty(kept - better, np.int64)
     for i in range(len(ads)):
         ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[better + i] & SLOT_MASK)
-    _sort_by_ad(keys[better:kept], ads)
+    sort_by_ad(keys[better:kept], ads)
     return k, bar, ads[k - better - 1]
 
 
@@ -257,7 +164,7 @@ def _deliver(
     slots: Any,
 ) -> None:
     """Order the first `count` keys and write out as many as there is room for."""
-    _sort_by_score(keys, count)
+    sort_by_score(keys, count)
     all_ads = np.empty(count, np.int64)
     for i in range(count):
         all_ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[i] & SLOT_MASK)
@@ -265,7 +172,7 @@ def _deliver(
     for i in range(1, count + 1):
         if i == count or keys[i] >> SLOT_BITS != keys[begin] >> SLOT_BITS:
             if i - begin > 1:
-                _sort_by_ad(keys[begin:i], all_ads[begin:i])
+                sort_by_ad(keys[begin:i], all_ads[begin:i])
             begin = i
     for i in range(min(count, len(ads))):
         scores[i] = keys[i] >> SLOT_BITS
