@@ -9,6 +9,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 ARGS ?=
+# The first demo's time includes the set-up.
+BEGAN := $(shell date +%s)
 
 BIN := .venv/bin
 # Stamps: what they stand for is not done again until its inputs change.
@@ -23,7 +25,7 @@ help: ## this list
 setup: $(ENVIRONMENT) $(JARS) ## the environment in .venv and Kafka's jars; every other verb does it first
 
 demo: setup ## the whole of it on real data: train, replay, score, and the table of figures
-	$(BIN)/headwater demo $(ARGS)
+	$(BIN)/headwater demo --began $(BEGAN) $(ARGS)
 
 test: lint ## lint, types, layers, then all tests against a real Kafka
 	$(BIN)/python -m pytest $(ARGS)

@@ -9,7 +9,7 @@ that a bad record stops nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Generic, TypeVar
@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from monitoring.freshness import LagTracker
+from stream.codec import Message
 from stream.deadletters import dead_letter
 from stream.errors import Reason
 from stream.publish import Publisher
@@ -88,13 +89,12 @@ class IngestLoop(Generic[Record]):
             messages = await self._reader.read(self._settings.poll_ms, self._settings.batch_records)
             fetched_ms = wall_ms()
             next_offsets = self._reader.positions()[self._topic]
-            for partition, end in self._reader.known_ends()[self._topic].items():
-                self._lag.note_fetched(self.applier.topic, partition, end)
+            self._note_fetched(messages)
             if messages:
                 batch = await self._decode(messages, fetched_ms)
                 await self._dead_letter(batch)
                 await self._thread.run(self.applier.apply, batch, next_offsets)
-            await self._passed(next_offsets, max((m.timestamp for m in messages), default=None))
+            await self._passed(next_offsets, messages)
             if self._upkeep is not None:
                 await self._thread.run(self._upkeep)
 
@@ -106,7 +106,13 @@ class IngestLoop(Generic[Record]):
                 lambda: all(self._applied.get(p, 0) >= end for p, end in ends.items())
             )
 
-    async def _decode(self, messages: list[object], fetched_ms: int) -> Batch[Record]:
+    def _note_fetched(self, messages: Sequence[Message]) -> None:
+        # Records come in order within a partition: the first is the oldest.
+        oldest_ms = {m.partition: float(m.timestamp) for m in reversed(messages)}
+        for partition, end in self._reader.known_ends()[self._topic].items():
+            self._lag.note_fetched(self.applier.topic, partition, end, oldest_ms.get(partition))
+
+    async def _decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Record]:
         batch = await self._thread.run(self.applier.decode, messages, fetched_ms)
         early = any(error.reason is Reason.FUTURE_EVENT for _, error in batch.rejected)
         if early and self._clock_caught_up is not None:
@@ -132,9 +138,10 @@ class IngestLoop(Generic[Record]):
                 batch_rejected=len(batch.rejected),
             )
 
-    async def _passed(self, next_offsets: Mapping[int, int], newest_ms: int | None) -> None:
+    async def _passed(self, next_offsets: Mapping[int, int], messages: Sequence[Message]) -> None:
+        newest_ms = {m.partition: float(m.timestamp) for m in messages}
         for partition, offset in next_offsets.items():
-            self._lag.note_applied(self.applier.topic, partition, offset, newest_ms)
+            self._lag.note_applied(self.applier.topic, partition, offset, newest_ms.get(partition))
         async with self._progress:
             self._applied.update(next_offsets)
             self._progress.notify_all()

@@ -13,7 +13,7 @@ from pathlib import Path
 from model import checkpoints
 from model.progress import Progress
 from model.ranker import train_ranker
-from model.retriever import train_retriever
+from model.retriever import Preset, train_retriever
 from model.schema import Schema
 from model.tables import TrainingTables
 
@@ -52,7 +52,7 @@ def usable(kind: Kind, folder: Path) -> bool:
 
 
 def train(
-    kind: Kind, data: TrainingTables, preset: str, folder: Path, progress: Progress
+    kind: Kind, data: TrainingTables, preset: Preset, folder: Path, progress: Progress
 ) -> Mapping[str, float]:
     """Train a model and write its checkpoint.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,10 @@ def demo(
         Path | None, typer.Option("--json", help="Write the figures there.", metavar="FILE")
     ] = None,
     keep: Annotated[bool, typer.Option(help="Leave everything running at the end.")] = False,
+    began: Annotated[
+        float | None,
+        typer.Option(help="Unix time at which set-up began; it counts as part of the run."),
+    ] = None,
     bootstrap: options.Bootstrap = None,
     config: options.Config = None,
     assignments: options.Set = None,
@@ -30,7 +35,8 @@ def demo(
     from ..demo.story import Options, Story
 
     console = Console(highlight=False)
-    story = Story(Options(settings.worker.state_dir, bootstrap, keep), console)
+    began_s = time.time() if began is None else began
+    story = Story(Options(settings.worker.state_dir, bootstrap, keep, began_s), console)
 
     async def tell() -> None:
         # Ended as by Ctrl-C: every part that was started is stopped on the way out.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -31,7 +32,7 @@ from stream.topics import ADS
 from .. import quality, training
 from ..client import WorkerClient
 from ..commands.failure import Failed
-from ..commands.progress import replay_bar, training_bar
+from ..commands.progress import replay_bar
 from ..datasets import complete_journey as journey
 from ..process import WorkerProcess
 from ..replay import Replay
@@ -78,11 +79,19 @@ ranker = "ranker-demo"
 
 @dataclass(frozen=True)
 class Options:
-    """How the demo is run."""
+    """How the demo is run.
+
+    Attributes:
+        state_dir: where checkpoints and the run's own folder are.
+        bootstrap: a running Kafka to use; None starts one.
+        keep: leave everything running at the end.
+        began_s: when the run began, set-up included; Unix time.
+    """
 
     state_dir: Path
     bootstrap: str | None
     keep: bool
+    began_s: float
 
 
 class Story:
@@ -97,7 +106,6 @@ class Story:
 
     async def tell(self) -> None:
         """Play every scene."""
-        began = time.monotonic()
         self._folder.mkdir(parents=True)
         async with AsyncExitStack() as stack:
             stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -119,7 +127,8 @@ class Story:
             await self._kill(worker, hand, week, arrival)
             await self._speed(worker, hand, week)
             await self._quality(hand, replay, week, arrival)
-            self.rows.add("first_run_s" if trained else "run_s", time.monotonic() - began, "s")
+            run_s = time.time() - self._options.began_s
+            self.rows.add("first_run_s" if trained else "run_s", run_s, "s")
             if self._options.keep:
                 self._kept(worker, client, kafka)
                 stack.pop_all()
@@ -144,22 +153,33 @@ class Story:
     async def _train(self) -> bool:
         """Both models on the weeks before the replay; false if that had been done."""
         self._scene("Models")
-        data = None
+        trained = False
         for kind in training.Kind:
             folder = self._options.state_dir / "checkpoints" / f"{kind}-demo"
             if training.usable(kind, folder):
                 self._done(f"{kind}: trained before, in {folder}")
                 continue
-            if data is None:
-                with self._say.status("reading The Complete Journey"):
-                    data = await asyncio.to_thread(training.tables, FIRST_WEEK)
             began = time.monotonic()
-            with training_bar(self._say, kind) as progress:
-                await asyncio.to_thread(training.train, kind, data, "demo", folder, progress)
+            await self._headwater("train", kind, "--until-week", str(FIRST_WEEK))
             seconds = time.monotonic() - began
             self.rows.add("train_s", seconds, "s", system=f"headwater_{kind}")
             self._done(f"{kind}: trained on weeks 1 to {FIRST_WEEK - 1} in {seconds:.0f} s")
-        return data is not None
+            trained = True
+        return trained
+
+    async def _headwater(self, *arguments: str) -> None:
+        """Run a verb on this screen, in a process that ends with the demo and frees its memory."""
+        state = f"worker.state_dir={self._options.state_dir}"
+        command = (sys.executable, "-m", "daemon", *arguments, "--set", state)
+        process = await asyncio.create_subprocess_exec(*command)
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if code:
+            raise Failed(f"headwater {' '.join(arguments)} ended with exit code {code}")
 
     def _config(self, kafka: Kafka) -> Path:
         path = self._folder / "headwater.toml"
