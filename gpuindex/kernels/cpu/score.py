@@ -5,6 +5,9 @@ and leaves a score for every slot; the narrow way adds into an array that is
 zero between queries and remembers which slots it touched, for queries whose
 postings are few. Choosing between them is part of `score`, since both need the
 lists located first.
+
+Indices in inner loops are unsigned: for a signed one Numba asks each time
+whether it counts from the end, which keeps loops from being vectorised.
 """
 
 from typing import Any
@@ -43,7 +46,7 @@ def _touch(
             lows = shards.lows(table, shard, cursor, stop)
             weights = shards.weights(table, shard, cursor, stop)
             for p in range(len(lows)):
-                slot = start + lows[p]
+                slot = np.uint32(start + lows[p])
                 if sums[slot] == 0:
                     touched[count] = slot
                     count += 1
@@ -236,8 +239,8 @@ def score(
             _sum_blocks(table, shard, own, query_weights, scores)
     for ad in range(tail_ads):
         total = np.int32(0)
-        for position in range(tail_bounds[ad], tail_bounds[ad + 1]):
-            total += weight_of[tail_features[position]] * np.int32(tail_weights[position])
+        for p in range(np.uint64(tail_bounds[ad]), np.uint64(tail_bounds[ad + 1])):
+            total += weight_of[np.uint32(tail_features[p])] * np.int32(tail_weights[p])
         slot = tail_first + ad
         if not narrow:
             scores[slot] = total

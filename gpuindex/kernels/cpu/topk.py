@@ -40,12 +40,12 @@ def _scan(scores: Any, slot: int, end: int, bar: int, keys: Any, found: int) -> 
         The slot to go on with, and how many keys there are now.
     """
     while slot < end and found + RUN_SLOTS <= len(keys):
-        run_end = min(slot + RUN_SLOTS, end)
-        if not _below(scores[slot:run_end], bar):
-            for each in range(slot, run_end):
-                keys[found] = np.int64(scores[each]) << SLOT_BITS | each
-                found += scores[each] >= bar
-        slot = run_end
+        run = scores[slot : min(slot + RUN_SLOTS, end)]
+        if not _below(run, bar):
+            for i in range(len(run)):
+                keys[found] = np.int64(run[i]) << SLOT_BITS | (slot + i)
+                found += run[i] >= bar
+        slot += len(run)
     return slot, found
 
 
@@ -58,7 +58,7 @@ def _gather(
     A slot that comes a second time has score zero by then, below any bar.
     """
     while step < end and found < len(keys):
-        slot = np.int64(touched[step])
+        slot = np.uint32(touched[step])
         keys[found] = np.int64(scores[slot]) << SLOT_BITS | slot
         found += scores[slot] >= bar
         scores[slot] = 0
@@ -91,7 +91,7 @@ def _eligible(
     """
     kept = tested
     for i in range(tested, found):
-        slot = keys[i] & SLOT_MASK
+        slot = np.uint32(keys[i] & SLOT_MASK)
         if dead[slot] <= epoch or (len(mask) > 0 and mask[slot] == 0):
             continue
         state = states[pages[slot // shards.PAGE_SLOTS], slot % shards.PAGE_SLOTS]
