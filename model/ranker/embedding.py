@@ -28,8 +28,11 @@ class SharedEmbedding(nn.Module):
 
     def forward(self, raw_ids: Tensor) -> Tensor:
         """[...] int64 raw ids, 0 = missing -> [..., width]."""
-        rows = torch.where(raw_ids == 0, 0, 1 + raw_ids % (self.rows - 1))
-        return nn.functional.embedding(rows, self.weight, padding_idx=0)
+        return nn.functional.embedding(self.place(raw_ids), self.weight, padding_idx=0)
+
+    def place(self, raw_ids: Tensor) -> Tensor:
+        """The row of each raw id; two ids may share one, but never row 0."""
+        return torch.where(raw_ids == 0, 0, 1 + raw_ids % (self.rows - 1))
 
 
 class TokenFuse(nn.Module):

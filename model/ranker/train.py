@@ -33,6 +33,7 @@ from .matches import DAY_MS, Floats, Ints
 from .metrics import grouped_auc, normalised_entropy
 from .presets import Preset, TrainingConfig, configure
 from .ranker import KIND, pack
+from .warm_start import warm_start
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,10 @@ def train_ranker(
     with _seeded(training.seed):
         examples, held_out = prepare(tables, Encoder(schema), config, training)
         model = Gesr(config, actions=len(schema.actions) + 1)
+        events = examples.histories.events
+        # The schema's first item field names the item itself.
+        item = config.moa.history.index(schema.item_fields[0])
+        warm_start(model.moa.embedding, events.owners, events.ids[:, item])
         context = config.hstu.context
         fit_model(model, Batches(examples, ~held_out, context, training.groups), training, progress)
         logits, gates = predict(
