@@ -1,7 +1,7 @@
 """Loss: pairwise logistic, weighted by the change of NDCG and by the gap in value.
 
 After arXiv 2511.22460, whose penalty is not public; with LambdaRank's weight (Burges et al.)
-    lambda_ij = (|delta NDCG_ij| + floor) * |log(1 + v_i) - log(1 + v_j)|
+    lambda_ij = |delta NDCG_ij| * |log(1 + v_i) - log(1 + v_j)|
     loss = sum over y_i > y_j of lambda_ij * log(1 + exp(-(s_i - s_j))).
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
-def pairwise_loss(scores: Tensor, values: Tensor, floor: float) -> Tensor:
+def pairwise_loss(scores: Tensor, values: Tensor) -> Tensor:
     """Mean loss of B users, each of whom counts alike.
 
     Ranks are those of the current scores, without gradient. Pairs of two bought ads are left out.
@@ -20,8 +20,6 @@ def pairwise_loss(scores: Tensor, values: Tensor, floor: float) -> Tensor:
     Args:
         scores: [B, A] float32.
         values: [B, A] float32, what showing the ad to the user was worth; 0 = not bought.
-        floor: added to |delta NDCG|, in units of 1 / A. The discount is flat beyond the first
-            tens of ranks, where a retriever that hands on a hundred ads still has to choose.
 
     Returns:
         [] float32; 0 without any bought ad.
@@ -40,7 +38,7 @@ def pairwise_loss(scores: Tensor, values: Tensor, floor: float) -> Tensor:
         ideal = torch.cumsum(1 / torch.log2(1 + places), 0)[positives.clamp(min=1) - 1]
         # Relevance is 0 or 1, so that the gains 2^y - 1 of any pair differ by one.
         change = (discount[users, ads][:, None] - discount[users]).abs() / ideal[users][:, None]
-        weight = (change + floor / count) * torch.log1p(values[users, ads])[:, None]
+        weight = change * torch.log1p(values[users, ads])[:, None]
         weight = weight * ~bought[users] / positives[users][:, None]
     margins = scores[users, ads][:, None] - scores[users]
     return (weight * softplus(-margins)).sum() / len(scores)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..features import History
 from .cooccurrence import Cooccurrence
-from .population import AdPeriod, Population
+from .population import AdPeriod, Population, Purchases
 from .priors import PriorCounts
 from .statistics import DECAY_DAYS, Statistics, Window, summarise
 from .vocabulary import Vocabulary
@@ -140,15 +140,6 @@ def window_before(history: History, window: Window, now_ms: int, max_events: int
     return summarise(window.part(max(end - max_events, 0), end), history, now_ms)
 
 
-@dataclass(frozen=True)
-class _Reception:
-    """How a period's ads were received: [A, F] rows, [A] users who bought each, users who did."""
-
-    rows: np.ndarray
-    buyers: np.ndarray
-    users: int
-
-
 class PeriodBuilder:
     """Cuts periods out of a population."""
 
@@ -156,32 +147,32 @@ class PeriodBuilder:
         self._population = population
         self._vocabulary = vocabulary
         self._max_events = max_events
-        self._receptions = [self._receive(ads) for ads in population.periods]
+        self._bought = [population.bought(ads) for ads in population.periods]
+
+    def buyers(self, at: int) -> int:
+        """Users who bought an ad of the period at that position: its number of examples."""
+        return len(np.unique(self._bought[at].users))
 
     def priors(self, now_ms: int) -> tuple[np.ndarray, list[Statistics]]:
         """Priors as of a moment, and the statistics of every user that they were made of."""
         counts = PriorCounts(self._vocabulary)
-        every = []
-        for history, window in zip(
-            self._population.histories, self._population.windows, strict=True
-        ):
-            statistics = window_before(history, window, now_ms, self._max_events)
-            counts.add_user(statistics)
-            every.append(statistics)
-        for ads, reception in zip(self._population.periods, self._receptions, strict=True):
+        every = [
+            window_before(history, window, now_ms, self._max_events)
+            for history, window in zip(
+                self._population.histories, self._population.windows, strict=True
+            )
+        ]
+        counts.add_users(every)
+        for ads, bought in zip(self._population.periods, self._bought, strict=True):
             if ads.end_ms <= now_ms:
                 weeks = (now_ms - ads.end_ms) / _WEEK_MS
                 weight = float(np.exp(-weeks / RESPONSE_WEEKS))
-                counts.add_ads(reception.rows, reception.buyers, weight)
+                counts.add_ads(self._vocabulary.rows(ads.items), _buyers(ads, bought), weight)
         return counts.priors(), every
-
-    def buyers(self, at: int) -> int:
-        """Users who bought an ad of the period at that position: its number of examples."""
-        return self._receptions[at].users
 
     def build(self, at: int, cooccurrence: Cooccurrence) -> Period:
         """The period at that position with all its examples."""
-        ads = self._population.periods[at]
+        ads, bought = self._population.periods[at], self._bought[at]
         priors, every = self.priors(ads.start_ms)
         values, value_at = np.unique(ads.items, return_inverse=True)
         value_at = value_at.reshape(ads.items.shape)
@@ -189,14 +180,14 @@ class PeriodBuilder:
             values, value_at = values[1:], value_at - 1
             value_at[value_at < 0] = len(values)
         examples = []
-        for user, statistics in enumerate(every):
-            bought, spent = self._bought(user, ads)
-            if len(bought):
-                profile = np.concatenate(
-                    (self._population.profiles[user], self._population.contexts[user])
-                )
-                side = user_side(statistics, profile, self._vocabulary, cooccurrence)
-                examples.append(Example(side, bought, spent))
+        for user, start, end in _runs(bought.users):
+            profile = np.concatenate(
+                (self._population.profiles[user], self._population.contexts[user])
+            )
+            side = user_side(every[user], profile, self._vocabulary, cooccurrence)
+            examples.append(
+                Example(side, *_labels(ads, bought.items[start:end], bought.spent[start:end]))
+            )
         return Period(
             items=ads.items,
             rows=self._vocabulary.rows(ads.items),
@@ -207,24 +198,37 @@ class PeriodBuilder:
             examples=examples,
         )
 
-    def _bought(self, user: int, ads: AdPeriod) -> tuple[np.ndarray, np.ndarray]:
-        history = self._population.histories[user]
-        start, end = np.searchsorted(history.time_ms, [ads.start_ms, ads.end_ms])
-        items, inverse = np.unique(history.items[start:end, 0], return_inverse=True)
-        spent = np.bincount(inverse, history.values[start:end], len(items)).astype(np.float32)
-        if not len(items):
-            return inverse, spent
-        at = np.minimum(np.searchsorted(items, ads.items[:, 0]), len(items) - 1)
-        bought = np.flatnonzero((items[at] == ads.items[:, 0]) & (ads.items[:, 0] > 0))
-        return bought, spent[at[bought]]
 
-    def _receive(self, ads: AdPeriod) -> _Reception:
-        buyers, users = np.zeros(len(ads.items)), 0
-        for user in range(len(self._population.histories)):
-            bought, _ = self._bought(user, ads)
-            buyers[bought] += 1
-            users += len(bought) > 0
-        return _Reception(self._vocabulary.rows(ads.items), buyers, users)
+def _buyers(ads: AdPeriod, bought: Purchases) -> np.ndarray:
+    """[A] users who bought what each ad sells."""
+    items, counts = np.unique(bought.items, return_counts=True)
+    at, found = _lookup(items, ads.items[:, 0])
+    buyers = np.zeros(len(ads.items))
+    buyers[found] = counts[at[found]]
+    return buyers
+
+
+def _labels(ads: AdPeriod, items: np.ndarray, spent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the ads of bought items (ascending), and what was spent on each."""
+    at, found = _lookup(items, ads.items[:, 0])
+    bought = np.flatnonzero(found)
+    return bought, spent[at[bought]]
+
+
+def _lookup(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of wanted values, and which of them are there at all."""
+    if not len(ascending):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return at, ascending[at] == wanted
+
+
+def _runs(ascending: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Each distinct value with the start and end of its run."""
+    values, starts = np.unique(ascending, return_index=True)
+    yield from zip(
+        values.tolist(), starts.tolist(), [*starts[1:].tolist(), len(ascending)], strict=True
+    )
 
 
 def batches(

@@ -31,17 +31,36 @@ class AdPeriod:
 
 
 @dataclass(frozen=True)
+class Purchases:
+    """Distinct (user, item) pairs, by user.
+
+    Attributes:
+        users: [N] int64 users, ascending.
+        items: [N] int64 raw ids of items.
+        spent: [N] float32 what the user spent on the item.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    spent: np.ndarray
+
+
+@dataclass(frozen=True)
 class Population:
     """All users and all ad periods of the training tables.
 
     Attributes:
-        histories: one per user with events, oldest event first.
-        windows: the same histories by feature value.
+        events: all events, by user and then by time.
+        users: [N] int64 user 0..users-1 of each event.
+        histories: the events of each user.
+        windows: the same by feature value.
         profiles: [users, U] int64 raw ids.
         contexts: [users, C] int64 raw ids, the most frequent value of each field in the events.
         periods: ad periods, oldest first.
     """
 
+    events: History
+    users: np.ndarray
     histories: list[History]
     windows: list[Window]
     profiles: np.ndarray
@@ -62,40 +81,55 @@ class Population:
             encoder.items_from_table(tables.events)[order],
         )
         context = encoder.contexts_from_table(tables.events)[order]
-        starts = np.flatnonzero(np.diff(user_ids, prepend=np.iinfo(np.int64).min))
+        first = np.diff(user_ids, prepend=np.iinfo(np.int64).min) != 0
+        starts = np.flatnonzero(first)
         bounds = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(user_ids)], strict=True)]
         histories = [events[bound] for bound in bounds]
+        habits = [_most_frequent(column) for bound in bounds for column in context[bound].T]
         return cls(
+            events,
+            np.cumsum(first) - 1,
             histories,
             [Window.of(history.items) for history in histories],
             _profiles(tables, encoder, user_ids[starts]),
-            np.array(
-                [[_mode(column) for column in context[bound].T] for bound in bounds], np.int64
-            ).reshape(len(bounds), context.shape[1]),
+            np.array(habits, np.int64).reshape(len(bounds), context.shape[1]),
             _periods(tables, encoder),
         )
 
     def end_ms(self) -> int:
         """The end of the data: of its last event, or of the ad period in which that happened."""
-        last_ms = max(int(history.time_ms[-1]) for history in self.histories)
+        last_ms = int(self.events.time_ms.max())
         ends = [ads.end_ms for ads in self.periods if ads.start_ms <= last_ms]
         return max([last_ms + 1, *ends])
 
-    def items(self) -> np.ndarray:
+    def values(self) -> np.ndarray:
         """[N, F] int64 raw ids of everything seen, events and ads."""
-        parts = [history.items for history in self.histories]
-        return np.concatenate([*parts, *(period.items for period in self.periods)])
+        return np.concatenate([self.events.items, *(ads.items for ads in self.periods)])
+
+    def advertised(self, before_ms: int) -> np.ndarray:
+        """Raw ids of the items of all ads that were live before a moment, ascending."""
+        items = [ads.items[:, 0] for ads in self.periods if ads.start_ms < before_ms]
+        return np.unique(np.concatenate(items)) if items else np.zeros(0, np.int64)
 
     def met(self, before_ms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Who met which item before a moment: [N] int64 user positions and [N] int64 raw ids."""
-        users, items = [], []
-        for user, history in enumerate(self.histories):
-            seen = history.before(before_ms)
-            users.append(np.full(len(seen), user))
-            items.append(seen.items[:, 0])
-        if not users:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return np.concatenate(users), np.concatenate(items)
+        """Who met which item before a moment: [N] int64 users and [N] int64 raw ids."""
+        rows = self.events.time_ms < before_ms
+        return self.users[rows], self.events.items[rows, 0]
+
+    def bought(self, ads: AdPeriod) -> Purchases:
+        """What users bought in a period of the items that were advertised in it."""
+        times, items = self.events.time_ms, self.events.items[:, 0]
+        rows = np.flatnonzero((times >= ads.start_ms) & (times < ads.end_ms))
+        advertised = np.unique(ads.items[:, 0])
+        advertised = advertised[advertised > 0]
+        rows = rows[np.isin(items[rows], advertised)]
+        item = np.searchsorted(advertised, items[rows])
+        pairs, inverse = np.unique(
+            self.users[rows] * max(len(advertised), 1) + item, return_inverse=True
+        )
+        spent = np.bincount(inverse, self.events.values[rows], len(pairs)).astype(np.float32)
+        users, item = np.divmod(pairs, max(len(advertised), 1))
+        return Purchases(users, advertised[item], spent)
 
 
 def _profiles(tables: TrainingTables, encoder: Encoder, user_ids: np.ndarray) -> np.ndarray:
@@ -124,6 +158,6 @@ def _periods(tables: TrainingTables, encoder: Encoder) -> list[AdPeriod]:
     return sorted(periods, key=lambda period: period.start_ms)
 
 
-def _mode(values: np.ndarray) -> int:
+def _most_frequent(values: np.ndarray) -> int:
     present, counts = np.unique(values[values > 0], return_counts=True)
     return int(present[np.argmax(counts)]) if len(present) else 0

@@ -32,8 +32,8 @@ class RetrieverSettings:
         batch: users of a step.
         epochs: passes over the examples.
         learning_rate: highest, in a cycle that rises and falls once.
-        hide: share of an ad's values that training hides, so that unknown values are learned.
-        floor: see `loss.pairwise_loss`.
+        hide: share of values of ads, profiles and contexts that training hides, so that unknown
+            values are learned.
         value_power: what an ad was worth = (what the user spent on it) ** this; 0 = every
             purchase alike, as where every bid is equal.
         seed: of weights and order.
@@ -43,7 +43,7 @@ class RetrieverSettings:
     cooccurrence: CooccurrenceSettings = field(default_factory=CooccurrenceSettings)
     min_count: int = 5
     history_events: int = 1024
-    query_features: int = 1024
+    query_features: int = 2048
     train_periods: int = 20
     block_periods: int = 10
     held_out_periods: int = 1
@@ -51,7 +51,6 @@ class RetrieverSettings:
     epochs: int = 1
     learning_rate: float = 3e-3
     hide: float = 0.1
-    floor: float = 1.0
     value_power: float = 0.0
     seed: int = 0
 

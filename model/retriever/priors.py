@@ -6,6 +6,8 @@ and ads before the moment count. Values outside the vocabulary have no evidence 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .statistics import COLUMNS, DECAY_DAYS, Statistics
@@ -31,19 +33,27 @@ class PriorCounts:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._users = np.zeros((len(vocabulary), len(DECAY_DAYS) + 3))
         self._ads = np.zeros((len(vocabulary), 2))
+        self._users = np.zeros((len(vocabulary), len(DECAY_DAYS) + 3))
 
-    def add_user(self, statistics: Statistics) -> None:
-        """Count one user's statistics as of the moment."""
-        at = self._vocabulary.find(statistics.ids, statistics.fields)
-        columns, decays = statistics.columns, len(DECAY_DAYS)
-        # A user's ids are distinct, so no row but those of unknown values is met twice here, and
-        # those are cleared in the end.
-        self._users[at, :decays] += np.expm1(columns[:, :decays])
-        self._users[at, decays] += 1
-        self._users[at, decays + 1] += columns[:, _REPEATED]
-        self._users[at, decays + 2] += columns[:, _GAP] * columns[:, _REPEATED]
+    def add_users(self, every: Sequence[Statistics]) -> None:
+        """Count users' statistics as of the moment."""
+        if not every:
+            return
+        at = self._vocabulary.find(
+            np.concatenate([statistics.ids for statistics in every]),
+            np.concatenate([statistics.fields for statistics in every]),
+        )
+        columns = np.concatenate([statistics.columns for statistics in every])
+        repeated = columns[:, _REPEATED]
+        sums = (
+            *np.expm1(columns[:, : len(DECAY_DAYS)]).T,
+            np.ones(len(at)),
+            repeated,
+            columns[:, _GAP] * repeated,
+        )
+        for column, weights in enumerate(sums):
+            self._users[:, column] += np.bincount(at, weights, len(self._vocabulary))
 
     def add_ads(self, rows: np.ndarray, buyers: np.ndarray, weight: float) -> None:
         """Count how an earlier period's ads were received.
@@ -53,9 +63,9 @@ class PriorCounts:
             buyers: [A] users who bought what the ad sells in that period.
             weight: of the period, smaller the longer ago it was.
         """
-        for column in rows.T:
-            np.add.at(self._ads[:, 0], column, weight)
-            np.add.at(self._ads[:, 1], column, weight * buyers)
+        flat, size = rows.reshape(-1), len(self._vocabulary)
+        self._ads[:, 0] += weight * np.bincount(flat, minlength=size)
+        self._ads[:, 1] += weight * np.bincount(flat, np.repeat(buyers, rows.shape[1]), size)
 
     def priors(self) -> np.ndarray:
         """[V, len(COLUMN_NAMES)] float32; counts and rates as logs."""

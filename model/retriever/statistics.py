@@ -119,8 +119,8 @@ def summarise(window: Window, history: History, now_ms: int) -> Statistics:
     columns[:, : at + 6] = np.log1p(columns[:, : at + 6])
     columns[:, at + 6] = np.where(occasions > 1, np.log((recency + 1) / (gap + 1)), 0)
     columns[:, at + 7] = occasions > 1
-    events = np.unique(window.events)
-    columns[:, at + 8] = np.log(counts / len(events) + 1e-4)
-    columns[:, at + 9] = np.log1p(len(events))
-    columns[:, at + 10] = np.log1p(ages[events[-1]])
+    newest, oldest = int(window.events.max()), int(window.events.min())
+    columns[:, at + 8] = np.log(counts / (newest - oldest + 1) + 1e-4)
+    columns[:, at + 9] = np.log1p(newest - oldest + 1)
+    columns[:, at + 10] = np.log1p(ages[newest])
     return Statistics(ids[new], window.fields[new], columns)

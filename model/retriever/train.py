@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from .network import Network, PeriodTensors, UserTensors
 from .periods import Period, PeriodBuilder, batches
 from .population import Population
 from .presets import PRESETS, Preset, RetrieverSettings
+from .priors import COLUMN_NAMES
 from .retriever import KIND, Parts
 from .vocabulary import Vocabulary
 
@@ -64,30 +66,31 @@ def train_retriever(
     started = time.perf_counter()
     tables.check(schema)
     settings = PRESETS[preset]
-    torch.manual_seed(settings.seed)
 
     population = Population.of(tables, Encoder(schema))
-    vocabulary = Vocabulary.of(population.items(), settings.min_count)
+    vocabulary = Vocabulary.of(population.values(), settings.min_count)
     profiles = Vocabulary.of(np.hstack((population.profiles, population.contexts)), 1)
     builder = PeriodBuilder(population, vocabulary, settings.history_events)
     chosen = [at for at in range(len(population.periods)) if builder.buyers(at)]
     chosen = chosen[-(settings.train_periods + settings.held_out_periods) :]
     if len(chosen) <= settings.held_out_periods:
         raise TablesInvalid("no user bought an item in a period in which it was advertised")
-    learned = chosen[: -settings.held_out_periods or None]
-    steps = settings.epochs * sum(math.ceil(builder.buyers(at) / settings.batch) for at in learned)
+    learned = len(chosen) - settings.held_out_periods
+    examples = [builder.buyers(at) for at in chosen]
+    batches_of = [math.ceil(count / settings.batch) for count in examples]
+    steps = settings.epochs * (sum(batches_of[:learned]) + sum(batches_of))
     pulse = _Pulse(progress, len(chosen) + steps + 1)
 
-    periods = _prepare(population, builder, chosen, vocabulary, settings, pulse)
-    train, held_out = periods[: len(learned)], periods[len(learned) :]
-    network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
-    _standardise(network, train)
-    loss = _fit(network, train, vocabulary, profiles, settings, pulse)
-    measured, users = recall(network, held_out, profiles)
+    periods = _prepare(population, builder, chosen, settings, pulse)
+    # Learned twice: once without the newest periods, to say how well it does on them, and then
+    # with them, because the newest weeks resemble the next one most.
+    trial, _ = _learn(periods[:learned], vocabulary, profiles, schema, settings, pulse)
+    measured, users = recall(trial, periods[learned:], profiles)
+    network, loss = _learn(periods, vocabulary, profiles, schema, settings, pulse)
 
     now_ms = population.end_ms()
     pairs = cooccurrence.fit(
-        *population.met(now_ms), _advertised(population, now_ms), settings.cooccurrence
+        *population.met(now_ms), population.advertised(now_ms), settings.cooccurrence
     )
     parts = Parts(
         settings=settings,
@@ -104,7 +107,7 @@ def train_retriever(
         "loss": loss,
         f"recall_at_{RECALL_AT}": measured,
         "held_out_users": float(users),
-        "examples": float(sum(len(period.examples) for period in train)),
+        "examples": float(sum(examples)),
         "parameters": float(sum(weights.numel() for weights in network.parameters())),
         "pairs": float(len(pairs.pair_targets)),
         "seconds": time.perf_counter() - started,
@@ -136,17 +139,10 @@ class _Pulse:
         self._progress(self._step, self._total, loss)
 
 
-def _advertised(population: Population, before_ms: int) -> np.ndarray:
-    """Raw ids of the items of all ads so far, ascending."""
-    items = [ads.items[:, 0] for ads in population.periods if ads.start_ms < before_ms]
-    return np.unique(np.concatenate(items)) if items else np.zeros(0, np.int64)
-
-
 def _prepare(
     population: Population,
     builder: PeriodBuilder,
     chosen: list[int],
-    vocabulary: Vocabulary,
     settings: RetrieverSettings,
     pulse: _Pulse,
 ) -> list[Period]:
@@ -156,11 +152,14 @@ def _prepare(
     far too high.
     """
     periods = []
-    for start in range(0, len(chosen), settings.block_periods):
-        block = chosen[start : start + settings.block_periods]
+    learned = max(len(chosen) - settings.held_out_periods, 1)
+    for start in range(0, learned, settings.block_periods):
+        end = start + settings.block_periods
+        # What is held out follows the last block that is learned from.
+        block = chosen[start : end if end < learned else None]
         first_ms = population.periods[block[0]].start_ms
         pairs = cooccurrence.fit(
-            *population.met(first_ms), _advertised(population, first_ms), settings.cooccurrence
+            *population.met(first_ms), population.advertised(first_ms), settings.cooccurrence
         )
         for at in block:
             periods.append(builder.build(at, pairs))
@@ -168,14 +167,23 @@ def _prepare(
     return periods
 
 
-def _standardise(network: Network, periods: list[Period]) -> None:
+def _learn(
+    periods: list[Period],
+    vocabulary: Vocabulary,
+    profiles: Vocabulary,
+    schema: Schema,
+    settings: RetrieverSettings,
+    pulse: _Pulse,
+) -> tuple[Network, float]:
+    """A network trained on periods, in evaluation mode, and its final loss."""
     sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
-    network.statistics.fit(np.concatenate([side.columns for side in sides]))
-    network.priors.fit(
-        np.concatenate(
-            [period.priors[period.rows].reshape(-1, period.priors.shape[1]) for period in periods]
-        )
-    )
+    priors = [period.priors[period.rows].reshape(-1, len(COLUMN_NAMES)) for period in periods]
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
+        network.statistics.fit(np.concatenate([side.columns for side in sides]))
+        network.priors.fit(np.concatenate(priors))
+        return network, _fit(network, periods, vocabulary, profiles, settings, pulse)
 
 
 def _fit(
@@ -199,7 +207,6 @@ def _fit(
         optimiser, settings.learning_rate, total_steps=len(steps) + 1, pct_start=_WARM_UP
     )
     tensors = {id(period): PeriodTensors.of(period) for period in periods}
-    unknown = torch.arange(vocabulary.fields) + len(vocabulary.ids)
     losses = []
     network.train()
     for at in draw.permutation(len(steps)):
@@ -210,9 +217,12 @@ def _fit(
         for row, example in enumerate(part):
             spent = np.maximum(example.spent, 0) ** settings.value_power
             worth[row, torch.from_numpy(example.bought)] = torch.from_numpy(spent)
-        hidden = torch.rand(ads.rows.shape) < settings.hide
-        scores = network(ads, users, torch.where(hidden, unknown, ads.rows))
-        loss = pairwise_loss(scores, worth, settings.floor)
+        users = replace(
+            users, profile_rows=_hide(users.profile_rows, len(profiles.ids), settings.hide)
+        )
+        hidden = _hide(ads.rows, len(vocabulary.ids), settings.hide)
+        scores = network(ads, users, hidden)
+        loss = pairwise_loss(scores, worth)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -221,3 +231,9 @@ def _fit(
         pulse.advance(losses[-1])
     network.eval()
     return float(np.mean(losses[-max(len(losses) // 10, 1) :]))
+
+
+def _hide(rows: torch.Tensor, known: int, share: float) -> torch.Tensor:
+    """[B, fields] rows with a random share of them replaced by the field's unknown row."""
+    unknown = torch.arange(rows.shape[1]) + known
+    return torch.where(torch.rand(rows.shape) < share, unknown, rows)
