@@ -57,8 +57,8 @@ class Ads:
 
 
 def _shares() -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.arange(1, FEATURES + 1) ** -EXPONENT
-    return shares / shares.sum()
+    shares = np.power(np.arange(1, FEATURES + 1, dtype=np.float64), -EXPONENT)
+    return np.divide(shares, shares.sum())
 
 
 def _distinct(rows: int, count: int, random: np.random.Generator) -> NDArray[np.int32]:
@@ -235,7 +235,7 @@ class ScipyDelta:
     def bits(self) -> float:
         """Bits per posting, values as float32."""
         arrays = (self.matrix.data, self.matrix.indices, self.matrix.indptr)
-        return 8 * sum(array.nbytes for array in arrays) / int(self.matrix.nnz)
+        return 8.0 * sum(int(array.nbytes) for array in arrays) / int(self.matrix.nnz)
 
 
 class QdrantEdge:

@@ -17,6 +17,7 @@ from .errors import (
 from .index import Index
 from .query import Query
 from .settings import IndexSettings
+from .shard import ShardKind
 from .targeting import Rule, Targeting
 from .view import AdState, Candidates, IndexView
 from .warming import warm
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryBudgetExceeded",
     "Query",
     "Rule",
+    "ShardKind",
     "SnapshotUnsupported",
     "Targeting",
     "warm",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +23,9 @@ from gpuindex import (
 )
 from gpuindex.kernels.cpu.draws import paced
 from gpuindex.query import to_integers
+
+# A failure is shrunk for up to five minutes before it is shown.
+pytestmark = pytest.mark.timeout(600)
 
 SETTINGS = IndexSettings(embedding_width=3, payload_width=2, seal_ads=6, compact_deltas=2)
 FIELDS = {"brand": ["a", "b", "c"], "kind": ["x", "y"]}
