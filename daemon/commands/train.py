@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .. import environment
 from . import options
 from .output import show
 from .progress import training_bar
@@ -42,6 +43,7 @@ def train(
 ) -> None:
     """Train a model on The Complete Journey and write its checkpoint."""
     settings = options.settings(config, assignments)
+    environment.prepare(settings.worker)
     # Imported here: torch takes seconds that other verbs need not wait.
     from .. import training
 
