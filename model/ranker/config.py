@@ -41,7 +41,8 @@ class MoaConfig:
         profile, context: RO field names, in the schema's order.
         history: item fields that events carry.
         item: NRO field names, in the schema's order.
-        ro_query: fields among profile and context that are sum-pooled into the RO query.
+        ro_query: fields among profile and context that are sum-pooled into the RO query; may be
+            empty where users have neither.
         nro_query: fields among item that are sum-pooled into the NRO query.
         pairs: the listed (RO, NRO) pairs of Hard Matching Attention.
         popular: fields among history whose popularity is a derived signal.
@@ -86,8 +87,8 @@ class MoaConfig:
         _subset("popular", self.popular, self.history)
         _subset("pairs", tuple(pair.history for pair in self.pairs), self.history)
         _subset("pairs", tuple(pair.item for pair in self.pairs), self.item)
-        if not self.pairs or not self.nro_query or not self.ro_query:
-            raise ValueError("pairs, ro_query and nro_query each need at least one entry")
+        if not self.pairs or not self.nro_query:
+            raise ValueError("pairs and nro_query each need at least one entry")
         _positive(self, "max_events", "field_width", "width", "match_rows", "match_width")
         if self.table_rows < 2 or self.signal_bins < 2:
             raise ValueError("table_rows and signal_bins need a row beside the missing value's")

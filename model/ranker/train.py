@@ -24,15 +24,17 @@ from ..features import Encoder
 from ..progress import Progress, silent
 from ..schema import Schema
 from ..tables import TablesInvalid, TrainingTables
+from .batches import Batch, Batches
 from .calibration import Platt
 from .config import TASKS, RankerConfig
-from .examples import Batch, Batches, Examples, newest_visits, sample_negatives
+from .examples import Examples
 from .gesr import Gesr
 from .inputs import Inputs
 from .matches import DAY_MS, Floats, Ints
 from .metrics import grouped_auc, normalised_entropy
 from .presets import Preset, TrainingConfig, configure
 from .ranker import KIND, pack
+from .sampling import newest_visits, sample_negatives
 from .warm_start import warm_start
 
 log = structlog.get_logger(__name__)
@@ -114,9 +116,16 @@ def prepare(
 
     Training rows have a sample of the negatives. Held-out rows are all that the tables have, so
     that calibration fits the tables' own rates.
+
+    Raises:
+        TablesInvalid: every visit is held out.
     """
     now_ms = tables.visits["time_ms"].to_numpy()
     split_ms = int(now_ms.max()) - int(training.held_out_days * DAY_MS) + 1
+    if now_ms.min() >= split_ms:
+        raise TablesInvalid(
+            f"visits span no more than the {training.held_out_days:g} days that are held out"
+        )
     if training.max_visits is not None:
         tables = newest_visits(tables, now_ms < split_ms, training.max_visits)
         now_ms = tables.visits["time_ms"].to_numpy()

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from model.features import Encoder, History, Request
+from model.ranker.batches import Batches
 from model.ranker.calibration import Platt
 from model.ranker.config import RankerConfig
-from model.ranker.examples import Batches, Examples, newest_visits, sample_negatives
+from model.ranker.examples import Examples
 from model.ranker.gesr import Gesr
 from model.ranker.ranker import Ranker
+from model.ranker.sampling import newest_visits, sample_negatives
 from model.ranker.train import predict
 from model.schema import Schema
 from model.tables import TrainingTables
@@ -34,6 +36,22 @@ def test_each_chosen_row_is_in_an_epoch_once(examples: Examples, config: RankerC
         np.testing.assert_array_equal(np.sort(rows[rows >= 0]), np.flatnonzero(chosen))
 
 
+def test_a_visit_weighs_as_the_root_of_its_rows(examples: Examples, config: RankerConfig) -> None:
+    chosen = np.random.default_rng(0).random(len(examples.rows)) < 0.6
+    batches = Batches(examples, chosen, config.hstu.context, groups=7)
+    weights = np.zeros(len(chosen))
+    for units in batches.plan():
+        batch = batches.build(units)
+        real = batch.rows >= 0
+        assert not batch.weights.numpy()[~real].any()
+        weights[batch.rows[real]] = batch.weights.numpy()[real]
+    assert weights[chosen].mean() == pytest.approx(1.0)
+    sums = np.bincount(examples.rows.visits, weights)
+    rows = np.bincount(examples.rows.visits, chosen)
+    ratio = sums[rows > 0] / np.sqrt(rows[rows > 0])
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+
+
 def test_nothing_chosen_is_no_batch(examples: Examples, config: RankerConfig) -> None:
     none = np.zeros(len(examples.rows), bool)
     assert Batches(examples, none, config.hstu.context, groups=7).plan() == []
@@ -47,7 +65,7 @@ def test_a_trained_row_and_its_served_request_have_one_score(
     Popularity is left out, as training reads it as of each visit and serving as of the end.
     Segments are short, so that most visits lie in a later one than the first.
     """
-    monkeypatch.setattr("model.ranker.examples.SEGMENT", 9)
+    monkeypatch.setattr("model.ranker.batches.SEGMENT", 9)
     config = replace(config, moa=replace(config.moa, popular=()))
     encoder = Encoder(schema)
     examples = Examples.from_tables(world, encoder, config)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.ranker.batches import Batch
 from model.ranker.config import RankerConfig
-from model.ranker.examples import Batch
 from model.ranker.gesr import Gesr
 from model.ranker.inputs import Inputs
 from model.ranker.train import task_loss

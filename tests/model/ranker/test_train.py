@@ -75,6 +75,23 @@ def test_a_task_that_never_happens_has_no_metrics_and_no_nan(
     assert all(math.isfinite(value) for value in metrics.values())
 
 
+def test_visits_that_are_all_held_out_are_refused(
+    world: TrainingTables, schema: Schema, tmp_path: Path
+) -> None:
+    times = world.visits["time_ms"].to_numpy()
+    (newest,) = np.nonzero(times == times.max())
+    with pytest.raises(TablesInvalid, match="held out"):
+        train_ranker(
+            replace(world, visits=world.visits.take(newest)), schema, "tiny", tmp_path / "r"
+        )
+
+
+def test_a_schema_of_items_alone_can_be_learned(world: TrainingTables, tmp_path: Path) -> None:
+    """No profile, no context: the RO query is then the seeds alone."""
+    metrics = train_ranker(world, Schema(("product",)), "tiny", tmp_path / "bare")
+    assert metrics["engage_gauc"] > 0.9
+
+
 def test_no_visits_are_refused(world: TrainingTables, schema: Schema, tmp_path: Path) -> None:
     with pytest.raises(TablesInvalid, match="visits"):
         train_ranker(replace(world, visits=world.visits[:0]), schema, "tiny", tmp_path / "none")
