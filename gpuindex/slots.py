@@ -112,7 +112,8 @@ class Slots:
             epoch: of the next publication, from which replaced pages are unused.
             unseen: no view sees the slots yet.
         """
-        self._reserve(0 if unseen else len(slots))
+        # No page is copied twice before the next publication.
+        self._reserve(0 if unseen else min(len(slots), self.count // PAGE_SLOTS))
         retired = np.empty(len(slots), np.int32)
         pool = self._pool
         taken = deliver(

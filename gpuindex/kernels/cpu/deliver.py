@@ -42,7 +42,8 @@ def deliver(
         pages: [slots / PAGE_SLOTS] int32, each run of slots' page; changed
             where a page is copied.
         fresh: [P] uint8, 1 = no view holds this page; changed likewise.
-        free: [>= W] int32, pages that may be taken, the first ones first.
+        free: [...] int32, pages that may be taken, the first ones first; one for
+            each page of `slots` suffices.
         retired: [>= W] int32, the result: pages replaced.
         states: [P, PAGE_SLOTS] STATE, the pool.
         biases: [P, PAGE_SLOTS] float32, the pool.
