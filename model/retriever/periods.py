@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -224,11 +225,10 @@ def _lookup(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _runs(ascending: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Each distinct value with the start and end of its run."""
-    values, starts = np.unique(ascending, return_index=True)
-    yield from zip(
-        values.tolist(), starts.tolist(), [*starts[1:].tolist(), len(ascending)], strict=True
-    )
+    """Each distinct value (>= 0) with the start and end of its run."""
+    bounds = np.flatnonzero(np.diff(ascending, prepend=-1, append=-1)).tolist()
+    for start, end in pairwise(bounds):
+        yield int(ascending[start]), start, end
 
 
 def batches(

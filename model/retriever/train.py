@@ -61,10 +61,13 @@ def train_retriever(
         held-out periods, examples, parameters, pairs, seconds.
 
     Raises:
-        TablesInvalid: a column is missing, or no user ever bought an advertised item.
+        TablesInvalid: a column is missing, there is no event or no ad, or no user bought an
+            advertised item while it was advertised.
     """
     started = time.perf_counter()
     tables.check(schema)
+    if not tables.events.num_rows or not tables.ads.num_rows:
+        raise TablesInvalid("events and ads must each have at least one row")
     settings = PRESETS[preset]
 
     population = Population.of(tables, Encoder(schema))
@@ -178,7 +181,7 @@ def _learn(
     """A network trained on periods, in evaluation mode, and its final loss."""
     sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
     priors = [period.priors[period.rows].reshape(-1, len(COLUMN_NAMES)) for period in periods]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
         network.statistics.fit(np.concatenate([side.columns for side in sides]))
