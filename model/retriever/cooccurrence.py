@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .lookup import positions
+
 # Oversampling and power iterations of the randomised eigensolver (Halko et al., arXiv 0909.4061):
 # with both the leading 64 factors change no recall in the third digit.
 _OVERSAMPLING = 16
@@ -43,10 +45,7 @@ class Cooccurrence:
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Positions of raw ids; -1 for an id that is not among the items."""
-        if not len(self.ids):
-            return np.full(np.shape(ids), -1)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == ids, at, -1)
+        return positions(self.ids, ids)
 
 
 @dataclass(frozen=True)

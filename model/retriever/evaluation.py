@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .network import Network, PeriodTensors, UserTensors
+from .network import Network
 from .periods import Period
+from .tensors import PeriodTensors, UserTensors
 from .vocabulary import Vocabulary
 
 # As many candidates as a request passes on by default.

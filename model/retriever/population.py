@@ -12,6 +12,7 @@ import numpy as np
 
 from ..features import Encoder, History
 from ..tables import TrainingTables
+from .lookup import positions
 from .statistics import Window
 
 
@@ -122,26 +123,20 @@ class Population:
         rows = np.flatnonzero((times >= ads.start_ms) & (times < ads.end_ms))
         advertised = np.unique(ads.items[:, 0])
         advertised = advertised[advertised > 0]
-        rows = rows[np.isin(items[rows], advertised)]
-        item = np.searchsorted(advertised, items[rows])
-        pairs, inverse = np.unique(
-            self.users[rows] * max(len(advertised), 1) + item, return_inverse=True
-        )
+        item = positions(advertised, items[rows])
+        rows, item = rows[item >= 0], item[item >= 0]
+        width = len(advertised) + 1
+        pairs, inverse = np.unique(self.users[rows] * width + item, return_inverse=True)
         spent = np.bincount(inverse, self.events.values[rows], len(pairs)).astype(np.float32)
-        users, item = np.divmod(pairs, max(len(advertised), 1))
-        return Purchases(users, advertised[item], spent)
+        return Purchases(pairs // width, advertised[pairs % width], spent)
 
 
 def _profiles(tables: TrainingTables, encoder: Encoder, user_ids: np.ndarray) -> np.ndarray:
-    known = tables.users["user_id"].to_numpy()
-    rows = encoder.profiles_from_table(tables.users)
-    order = np.argsort(known, kind="stable")
-    at = np.searchsorted(known[order], user_ids)
-    at = order[np.minimum(at, max(len(order) - 1, 0))] if len(order) else at
+    known, first = np.unique(tables.users["user_id"].to_numpy(), return_index=True)
+    rows = encoder.profiles_from_table(tables.users)[first]
+    at = positions(known, user_ids)
     out = np.zeros((len(user_ids), rows.shape[1]), np.int64)
-    if len(known):
-        found = known[at] == user_ids
-        out[found] = rows[at[found]]
+    out[at >= 0] = rows[at[at >= 0]]
     return out
 
 

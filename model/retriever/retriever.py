@@ -1,12 +1,12 @@
 """The retriever as it serves: ads become int8 vectors, requests become queries.
 
-Owns the way from a checkpoint to answers and the quantisation of ads. Promises the numbers that
-training saw, up to that quantisation. Searching is the index's work.
+Owns the way from a request or an ad to the index's numbers. Promises the scores that training
+saw, up to the rounding of ads to int8. Searching is the index's work.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,10 @@ import torch
 from .. import checkpoints
 from ..features import Request
 from ..schema import Schema
-from .cooccurrence import Cooccurrence
-from .network import Network, UserTensors
-from .periods import item_factors, user_side, window_before
-from .presets import RetrieverSettings
-from .priors import COLUMN_NAMES
-from .statistics import COLUMNS, Window
-from .vocabulary import Vocabulary
-
-KIND = "retriever"
-_NETWORK = "network."
-# int8 without -128, so that negation stays inside.
-_LIMIT = 127
+from .parts import KIND, LIMIT, Parts
+from .sides import statistics_before, user_side
+from .statistics import Window
+from .tensors import UserTensors
 
 
 @dataclass(frozen=True)
@@ -43,116 +35,6 @@ class RetrieverQuery:
     raw_ids: np.ndarray
     weights: np.ndarray
     vector: np.ndarray
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything a checkpoint holds.
-
-    Attributes:
-        settings: of the training run.
-        schema: fields.
-        network: the weights.
-        vocabulary: of item values.
-        profiles: of profile and context values.
-        cooccurrence: as of the end of the data.
-        priors: [V, N] float32 as of the end of the data.
-        ad_scales: [D] float32, size of one int8 step in each dimension.
-    """
-
-    settings: RetrieverSettings
-    schema: Schema
-    network: Network
-    vocabulary: Vocabulary
-    profiles: Vocabulary
-    cooccurrence: Cooccurrence
-    priors: np.ndarray
-    ad_scales: np.ndarray
-
-    @staticmethod
-    def network_for(
-        settings: RetrieverSettings, schema: Schema, rows: int, profile_rows: int
-    ) -> Network:
-        """An untrained network of the right shape."""
-        return Network(
-            settings.network,
-            fields=len(schema.item_fields),
-            profile_fields=len(schema.profile_fields) + len(schema.context_fields),
-            rows=rows,
-            profile_rows=profile_rows,
-            statistics=len(COLUMNS),
-            priors=len(COLUMN_NAMES),
-        )
-
-    def ad_vectors(self, items: np.ndarray) -> np.ndarray:
-        """[B, F] int64 raw ids to [B, D] float32 joint vectors."""
-        rows = self.vocabulary.rows(items)
-        with torch.inference_mode():
-            vectors: np.ndarray = self.network.ad_vectors(
-                torch.from_numpy(rows),
-                torch.from_numpy(self.priors[rows]),
-                torch.from_numpy(item_factors(items, self.cooccurrence)),
-            ).numpy()
-        return vectors
-
-    def scaled(self, items: np.ndarray) -> Parts:
-        """The same parts with scales that just hold these items' vectors, [B, F] int64."""
-        largest = np.abs(self.ad_vectors(items)).max(axis=0, initial=0)
-        scales = np.where(largest > 0, largest, 1) / _LIMIT
-        return replace(self, ad_scales=scales.astype(np.float32))
-
-    def pack(self) -> dict[str, np.ndarray]:
-        """Tensors of a checkpoint."""
-        weights = {
-            _NETWORK + name: tensor.detach().numpy()
-            for name, tensor in self.network.state_dict().items()
-        }
-        pairs = {f"cooccurrence.{name}": array for name, array in vars(self.cooccurrence).items()}
-        return (
-            weights
-            | pairs
-            | {
-                "vocabulary": self.vocabulary.ids,
-                "profiles": self.profiles.ids,
-                "priors": self.priors,
-                "ad_scales": self.ad_scales,
-            }
-        )
-
-    @classmethod
-    def unpack(cls, checkpoint: checkpoints.Checkpoint) -> Parts:
-        """The inverse of `pack`."""
-        settings = RetrieverSettings.from_dict(checkpoint.config)
-        schema, tensors = checkpoint.schema, checkpoint.tensors
-        vocabulary = Vocabulary(tensors["vocabulary"], len(schema.item_fields))
-        profiles = Vocabulary(
-            tensors["profiles"], len(schema.profile_fields) + len(schema.context_fields)
-        )
-        network = cls.network_for(settings, schema, len(vocabulary), len(profiles))
-        network.load_state_dict(
-            {
-                name.removeprefix(_NETWORK): torch.from_numpy(array)
-                for name, array in tensors.items()
-                if name.startswith(_NETWORK)
-            }
-        )
-        pairs = Cooccurrence(
-            **{
-                name.removeprefix("cooccurrence."): array
-                for name, array in tensors.items()
-                if name.startswith("cooccurrence.")
-            }
-        )
-        return cls(
-            settings,
-            schema,
-            network.eval(),
-            vocabulary,
-            profiles,
-            pairs,
-            tensors["priors"],
-            tensors["ad_scales"],
-        )
 
 
 class Retriever:
@@ -192,7 +74,7 @@ class Retriever:
     @property
     def embedding_scale(self) -> float:
         """Real number that one int8 step of an ad's vector stands for."""
-        return 1 / _LIMIT
+        return 1 / LIMIT
 
     def embed(self, items: np.ndarray) -> np.ndarray:
         """Embed ads.
@@ -206,7 +88,7 @@ class Retriever:
         if not len(items):
             return np.zeros((0, self.embedding_width), np.int8)
         steps = np.rint(self._parts.ad_vectors(items) / self._parts.ad_scales)
-        quantised: np.ndarray = np.clip(steps, -_LIMIT, _LIMIT).astype(np.int8)
+        quantised: np.ndarray = np.clip(steps, -LIMIT, LIMIT).astype(np.int8)
         return quantised
 
     def query(self, request: Request) -> RetrieverQuery:
@@ -216,7 +98,7 @@ class Retriever:
         empty history gives no features and a vector of profile, context and popularity.
         """
         parts = self._parts
-        statistics = window_before(
+        statistics = statistics_before(
             request.history,
             Window.of(request.history.items),
             request.now_ms,

@@ -24,12 +24,13 @@ from ..tables import TablesInvalid, TrainingTables
 from . import cooccurrence
 from .evaluation import RECALL_AT, recall
 from .loss import pairwise_loss
-from .network import Network, PeriodTensors, UserTensors
+from .network import Network
+from .parts import KIND, Parts
 from .periods import Period, PeriodBuilder, batches
 from .population import Population
 from .presets import PRESETS, Preset, RetrieverSettings
 from .priors import COLUMN_NAMES
-from .retriever import KIND, Parts
+from .tensors import PeriodTensors, UserTensors
 from .vocabulary import Vocabulary
 
 log = structlog.get_logger(__name__)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .lookup import positions
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -38,7 +40,5 @@ class Vocabulary:
 
     def find(self, ids: np.ndarray, fields: np.ndarray) -> np.ndarray:
         """Raw ids with their fields (any shapes that broadcast) to int64 rows."""
-        at = np.searchsorted(self.ids, ids)
-        at = np.minimum(at, max(len(self.ids) - 1, 0))
-        known = self.ids[at] == ids if len(self.ids) else np.zeros(np.shape(ids), bool)
-        return np.where(known, at, len(self.ids) + fields)
+        at = positions(self.ids, ids)
+        return np.where(at >= 0, at, len(self.ids) + fields)

@@ -14,10 +14,10 @@ import torch
 from model import checkpoints
 from model.features import Encoder, History, Request
 from model.retriever import Retriever, RetrieverQuery
-from model.retriever.network import PeriodTensors, UserTensors
+from model.retriever.parts import Parts
 from model.retriever.periods import PeriodBuilder
 from model.retriever.population import Population
-from model.retriever.retriever import Parts
+from model.retriever.tensors import PeriodTensors, UserTensors
 from model.schema import Schema
 from model.tables import TrainingTables
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.features import History
-from model.retriever.periods import window_before
+from model.retriever.sides import statistics_before
 from model.retriever.statistics import COLUMNS, DAY_MS, DECAY_DAYS, Window, summarise
 
 EVENTS = st.lists(
@@ -72,7 +72,7 @@ def test_cutting_a_window_is_encoding_the_cut_history(
 ) -> None:
     """Training cuts one sorted window per moment; serving encodes what the store returned."""
     history = history_of(events)
-    cut = window_before(history, Window.of(history.items), now_ms, kept)
+    cut = statistics_before(history, Window.of(history.items), now_ms, kept)
     past = history.before(now_ms).newest(kept)
     fresh = summarise(Window.of(past.items), past, now_ms)
     np.testing.assert_array_equal(cut.ids, fresh.ids)
