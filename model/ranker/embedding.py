@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 # Wide enough for a linear layer to tell values apart at the start, small beside the biases.
 INITIAL_STD = 0.05
+ACTION_WIDTH = 8
+# Brings the base-2 logarithm of a usual signal (0 to 8) to about unit variance.
+LOG_SCALE = 0.25
 
 
 class SharedEmbedding(nn.Module):
@@ -75,9 +78,6 @@ class TokenFuse(nn.Module):
         return token
 
 
-ACTION_WIDTH = 8
-
-
 class BinnedSignals(nn.Module):
     """Derived signals: each a logarithmic bin's embedding beside its logarithm.
 
@@ -98,8 +98,5 @@ class BinnedSignals(nn.Module):
         # Half octaves: 24 bins reach 2,900, beyond which a signal is as good as endless.
         bins = torch.where(signals < 0, 0, 1 + (2.0 * log).long().clamp(max=self.bins - 2))
         embedded = nn.functional.embedding(bins + self.first, self.table)
-        # Scaled to about unit variance; the bins carry the shape, this the trend within one.
+        # The bins carry the shape, the logarithm the trend within one.
         return torch.cat([embedded.flatten(-2), log * LOG_SCALE], -1)
-
-
-LOG_SCALE = 0.25

@@ -1,14 +1,14 @@
 """Presets: the sizes of a ranker and of its training run, by purpose.
 
-Owns ``tiny`` (tests: seconds, a few hundred rows) and ``demo`` (the default data: well above a
-minute's work on two cores). Promises to derive every source from the schema, so that another
-data set needs no code.
+Owns ``tiny`` (tests: seconds, a few hundred visits) and ``demo`` (the default data: about a
+minute of one core). Promises to derive every source from the schema, so that another data set
+needs no code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..schema import Schema
@@ -57,41 +57,33 @@ def configure(
     Raises:
         ValueError: an unknown preset.
     """
-    if preset not in ("tiny", "demo"):
-        raise ValueError(f"unknown preset {preset!r}; allowed: tiny, demo")
-    fields = tuple(history)
-    # The whole history, a quarter, a month and a week: differences of counts say how demand
-    # moved, which no single decay does.
-    windows = (None, 91.0, 28.0, 7.0) if preset == "demo" else (None, 28.0)
-    tiny = preset == "tiny"
-    moa = MoaConfig(
+    if preset == "tiny":
+        moa = _moa(schema, history, (None, 28.0))
+        config = RankerConfig(
+            moa=replace(moa, table_rows=1_024, field_width=8, width=16),
+            hstu=HstuConfig(query_width=8, value_width=8, window=8, normaliser=8.0),
+            seeds=2,
+            tower_width=16,
+            overarch_width=32,
+        )
+        return config, TrainingConfig(epochs=4, groups=16, max_visits=500, held_out_days=7.0)
+    if preset == "demo":
+        # The whole history, a quarter, a month and a week: differences of counts say how demand
+        # moved, which no single decay does.
+        moa = _moa(schema, history, (None, 91.0, 28.0, 7.0))
+        return RankerConfig(moa=moa, hstu=HstuConfig()), TrainingConfig()
+    raise ValueError(f"unknown preset {preset!r}; allowed: tiny, demo")
+
+
+def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]) -> MoaConfig:
+    """Every field as a source; each history field matched against its own, in each window."""
+    return MoaConfig(
         profile=schema.profile_fields,
         context=schema.context_fields,
-        history=fields,
+        history=tuple(history),
         item=schema.item_fields,
         ro_query=schema.profile_fields + schema.context_fields,
         nro_query=schema.item_fields,
-        pairs=tuple(MatchPair(name, name, days) for name in fields for days in windows),
-        popular=fields,
-        table_rows=1_024 if tiny else 65_536,
-        field_width=8 if tiny else 16,
-        width=16 if tiny else 32,
+        pairs=tuple(MatchPair(name, name, days) for name in history for days in windows),
+        popular=tuple(history),
     )
-    hstu = (
-        HstuConfig(window=8, normaliser=8.0, query_width=8, value_width=8)
-        if tiny
-        else (HstuConfig())
-    )
-    config = RankerConfig(
-        moa,
-        hstu,
-        seeds=2 if tiny else 4,
-        tower_width=16 if tiny else 32,
-        overarch_width=32 if tiny else 64,
-    )
-    training = (
-        TrainingConfig(epochs=4, groups=16, max_visits=500, held_out_days=7.0)
-        if tiny
-        else TrainingConfig()
-    )
-    return config, training

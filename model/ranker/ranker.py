@@ -1,8 +1,8 @@
 """Serving a ranker: one request and its candidates in, calibrated probabilities out.
 
 Owns the loaded model. Promises that a candidate's probabilities depend on nothing of the other
-candidates, and that only events strictly before the request's time are read. Not safe for two
-threads at once where torch is not; the daemon's scoring thread is the only caller.
+candidates, that only events strictly before the request's time are read, and that no request
+leaves anything behind. How many threads torch uses is the process's to set.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Ranker:
         """
         checkpoint = read(folder, KIND, schema)
         try:
-            config = RankerConfig.from_dict(checkpoint.config)
+            config = RankerConfig.from_dict(checkpoint.config["model"])
             model = Gesr(config, actions=len(checkpoint.schema.actions) + 1)
             popularity, calibration = unpack(checkpoint.tensors, model)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,7 @@ def train_ranker(
         out,
         kind=KIND,
         schema=schema,
-        config=config.to_dict(),
+        config={"model": config.to_dict(), "training": asdict(training)},
         metrics=metrics,
         data_window=tables.window(),
         tensors=pack(model, calibration, examples.popularity),

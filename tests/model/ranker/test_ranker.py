@@ -114,7 +114,7 @@ def test_a_configuration_that_does_not_fit_its_weights_is_corrupt(
         tmp_path / "odd",
         kind=KIND,
         schema=found.schema,
-        config={**found.config, **damage},
+        config={"model": {**found.config["model"], **damage}},
         metrics={},
         data_window={},
         tensors=found.tensors,
