@@ -88,6 +88,18 @@ def test_ro_outputs_depend_on_no_candidate(
     assert torch.equal(first.summary, second.summary)
 
 
+def test_history_fields_stand_where_the_candidates_same_fields_stand(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """So their order in the events means nothing, and one projection serves both sides."""
+    turned = replace(config, moa=replace(config.moa, history=config.moa.history[::-1]))
+    other = Gesr(turned, ACTION_IDS).double().eval()
+    other.load_state_dict(model.state_dict())
+    inputs = draw_inputs(config)
+    flipped = replace(inputs, history=inputs.history.flip(-1))
+    torch.testing.assert_close(other(flipped).logits, model(inputs).logits)
+
+
 def test_every_source_reaches_the_logits(
     model: Gesr, config: RankerConfig, draw_inputs: Draw
 ) -> None:
