@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ class WorkerProcess:
     def __init__(self, config: Path, log: Path) -> None:
         self._config = config
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -39,9 +40,10 @@ class WorkerProcess:
         seen = self._log.stat().st_size if self._log.exists() else 0
         command = (sys.executable, "-m", "daemon", "serve", "--config", str(self._config))
         with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal is for the demo, which ends the worker.
-            self._process = await asyncio.create_subprocess_exec(
-                *command, stdout=log, stderr=log, start_new_session=True
+            # A session of its own: Ctrl-C in the terminal is for the owner, who ends the worker.
+            # Not asyncio's: that would kill the process when the owner's event loop is gone.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + START_DEADLINE_S
         while (url := self._listens_at(seen)) is None:
@@ -59,18 +61,17 @@ class WorkerProcess:
         """End it the hard way (SIGKILL)."""
         process = self._running()
         process.kill()
-        await process.wait()
+        await asyncio.to_thread(process.wait)
 
     async def stop(self) -> int:
         """End it the soft way (SIGTERM), if it runs; returns its exit code."""
         process = self._process
         if process is None:
             return 0
-        if process.returncode is None:
-            process.terminate()
+        process.terminate()
         try:
-            return await asyncio.wait_for(process.wait(), STOP_DEADLINE_S)
-        except TimeoutError:
+            return await asyncio.to_thread(process.wait, STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
             await self.kill()
             raise Failed(f"the worker did not stop in {STOP_DEADLINE_S} s; {self._log}") from None
 
@@ -79,7 +80,7 @@ class WorkerProcess:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
 
-    def _running(self) -> asyncio.subprocess.Process:
+    def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "start the worker first"
         return self._process
 
@@ -92,7 +93,7 @@ class WorkerProcess:
 
     async def _wait(self, deadline: float) -> None:
         """Let a moment pass, unless the worker has ended or time is up."""
-        code = self._running().returncode
+        code = self._running().poll()
         if code is not None:
             raise Failed(f"the worker ended with exit code {code}; its log: {self._log}")
         if time.monotonic() > deadline:

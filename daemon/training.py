@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from model import checkpoints
+from model.checkpoints import CheckpointError
 from model.progress import Progress
-from model.ranker import train_ranker
-from model.retriever import Preset, train_retriever
+from model.ranker import Ranker, train_ranker
+from model.retriever import Preset, Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TrainingTables
 
@@ -34,6 +34,10 @@ class Kind(StrEnum):
     RANKER = "ranker"
 
 
+_MODELS: dict[Kind, type[Retriever] | type[Ranker]] = {
+    Kind.RETRIEVER: Retriever,
+    Kind.RANKER: Ranker,
+}
 _TRAINERS = {Kind.RETRIEVER: train_retriever, Kind.RANKER: train_ranker}
 
 
@@ -43,10 +47,10 @@ def tables(until_week: int) -> TrainingTables:
 
 
 def usable(kind: Kind, folder: Path) -> bool:
-    """Whether a whole checkpoint of that kind and of the data set's schema is in the folder."""
+    """Whether the folder has a checkpoint that this version can serve, of the data set's schema."""
     try:
-        checkpoints.read(folder, kind.value, SCHEMA)
-    except checkpoints.CheckpointError:
+        _MODELS[kind].load(folder, SCHEMA)
+    except CheckpointError:
         return False
     return True
 

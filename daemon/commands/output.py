@@ -29,6 +29,8 @@ def _text(value: Any) -> str:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
         case dict():
             return "\n".join(f"{name}: {_text(inner)}" for name, inner in value.items()) or "-"
         case list() | tuple():

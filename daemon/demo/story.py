@@ -103,35 +103,49 @@ class Story:
         self._say = console
         self._run = f"demo-{uuid4().hex[:8]}"
         self._folder = options.state_dir / self._run
+        # Beside the folder: it is what is left to read when a run failed.
+        self._log = options.state_dir / "demo.log"
 
     async def tell(self) -> None:
         """Play every scene."""
         self._folder.mkdir(parents=True)
-        async with AsyncExitStack() as stack:
-            stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            kafka = await self._kafka(stack)
+        async with AsyncExitStack() as ours:
+            ours.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            kafka = await self._kafka(ours)
             trained = await self._train()
-            worker = WorkerProcess(self._config(kafka), self._folder / "worker.log")
-            client = await self._start(worker, stack)
-            publisher = await stack.enter_async_context(Publisher(kafka))
-            arrival = await stack.enter_async_context(Arrival(kafka, client))
-            recording = journey.Recording(kafka, FIRST_WEEK, LAST_WEEK)
-            replay = Replay(kafka, publisher, recording)
-            week = quality.Week(QUALITY_WEEKS[0])
-            hand = Hand(client, publisher, kafka)
-
-            await self._replay(replay, week, arrival)
-            listed = _listed(kafka, recording, week)
-            await self._freshness(hand, arrival, list(listed.values()))
-            await self._by_hand(hand, week, listed)
-            await self._kill(worker, hand, week, arrival)
-            await self._speed(worker, hand, week)
-            await self._quality(hand, replay, week, arrival)
+            self._log.unlink(missing_ok=True)
+            worker = WorkerProcess(self._config(kafka), self._log)
+            ours.push_async_callback(worker.stop)
+            async with AsyncExitStack() as connections:
+                client = await self._start(worker, connections)
+                await self._play(kafka, worker, client, connections)
             run_s = time.time() - self._options.began_s
             self.rows.add("first_run_s" if trained else "run_s", run_s, "s")
             if self._options.keep:
                 self._kept(worker, client, kafka)
-                stack.pop_all()
+                ours.pop_all()
+
+    async def _play(
+        self,
+        kafka: Kafka,
+        worker: WorkerProcess,
+        client: WorkerClient,
+        connections: AsyncExitStack,
+    ) -> None:
+        """The scenes on a running worker."""
+        publisher = await connections.enter_async_context(Publisher(kafka))
+        arrival = await connections.enter_async_context(Arrival(kafka, client))
+        recording = journey.Recording(kafka, FIRST_WEEK, LAST_WEEK)
+        replay = Replay(kafka, publisher, recording)
+        week = quality.Week(QUALITY_WEEKS[0])
+        hand = Hand(client, publisher, kafka)
+        await self._replay(replay, week, arrival)
+        listed = _listed(kafka, recording, week)
+        await self._freshness(hand, arrival, list(listed.values()))
+        await self._by_hand(hand, week, listed)
+        await self._kill(worker, hand, week, arrival)
+        await self._speed(worker, hand, week)
+        await self._quality(hand, replay, week, arrival)
 
     async def _kafka(self, stack: AsyncExitStack) -> Kafka:
         """A broker of the demo's own, or the topics of its own on the one that was named."""
@@ -194,7 +208,6 @@ class Story:
         self._scene("A worker")
         began = time.monotonic()
         with self._say.status("starting headwater serve (the first start compiles the kernels)"):
-            stack.push_async_callback(worker.stop)
             client = await stack.enter_async_context(WorkerClient(await worker.start()))
             await worker.wait_ready(client)
         self._done(f"ready after {time.monotonic() - began:.1f} s at {client.url}")
@@ -329,7 +342,7 @@ class Story:
         for path in ("/v1/status", "/metrics", "/readyz?verbose"):
             self._done(f"{client.url}{path}")
         self._done(f"Kafka at {kafka.bootstrap}, topics {kafka.prefix}*")
-        self._done(f"log and state: {self._folder}")
+        self._done(f"state: {self._folder}, the worker's log: {self._log}")
         self._done(f"end the worker: kill {worker.pid}")
         if self._options.bootstrap is None:
             state = f"--set worker.state_dir={self._folder}"
