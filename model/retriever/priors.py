@@ -40,9 +40,9 @@ class PriorCounts:
         """Count users' statistics as of the moment."""
         if not every:
             return
-        at = self._vocabulary.find(
-            np.concatenate([statistics.ids for statistics in every]),
-            np.concatenate([statistics.fields for statistics in every]),
+        # User by user, because looking up ascending ids is three times as fast.
+        at = np.concatenate(
+            [self._vocabulary.find(statistics.ids, statistics.fields) for statistics in every]
         )
         columns = np.concatenate([statistics.columns for statistics in every])
         repeated = columns[:, _REPEATED]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,12 +184,24 @@ def _learn(
     """A network trained on periods, in evaluation mode, and its final loss."""
     sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
     priors = [period.priors[period.rows].reshape(-1, len(COLUMN_NAMES)) for period in periods]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(settings.seed)
         network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
         network.statistics.fit(np.concatenate([side.columns for side in sides]))
         network.priors.fit(np.concatenate(priors))
         return network, _fit(network, periods, vocabulary, profiles, settings, pulse)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: steps are so small that handing over to a second one costs more
+    than it takes off, the more so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fit(
