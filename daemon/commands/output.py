@@ -30,7 +30,7 @@ def _text(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.4g}"
+            return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
         case dict():
             return "\n".join(f"{name}: {_text(inner)}" for name, inner in value.items()) or "-"
         case list() | tuple():

@@ -59,7 +59,13 @@ class Retriever:
             CheckpointMissing, CheckpointCorrupt, SchemaMismatch: see `checkpoints.read`.
         """
         checkpoint = checkpoints.read(folder, KIND, schema)
-        return cls(Parts.unpack(checkpoint), checkpoint.version)
+        try:
+            parts = Parts.unpack(checkpoint)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoints.CheckpointCorrupt(
+                f"{folder}: not a retriever of this version ({error}); train it again"
+            ) from error
+        return cls(parts, checkpoint.version)
 
     @property
     def schema(self) -> Schema:

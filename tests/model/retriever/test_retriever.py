@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import replace
@@ -222,3 +223,13 @@ def assert_same(one: RetrieverQuery, other: RetrieverQuery) -> None:
     np.testing.assert_array_equal(one.raw_ids, other.raw_ids)
     np.testing.assert_array_equal(one.weights, other.weights)
     np.testing.assert_array_equal(one.vector, other.vector)
+
+
+def test_a_checkpoint_of_another_version_is_refused(folder: Path, tmp_path: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["config"]["of_another_version"] = 1
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(checkpoints.CheckpointCorrupt, match="train it again"):
+        Retriever.load(other)
