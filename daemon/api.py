@@ -11,6 +11,7 @@ from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -23,6 +24,8 @@ from .clock import wall_ms
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+log = structlog.get_logger(__name__)
 
 # Errors that the caller caused are 400; the others say whether trying again can help.
 STATUS_OF_CODE = {
@@ -112,6 +115,9 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return web.Response(
             text=body, status=raised.status, content_type="application/json", headers=_kept(raised)
         )
+    except Exception:
+        log.exception("http_failed", path=request.path)
+        return error("internal", "the worker failed; its log has the reason")
 
 
 def _code(raised: web.HTTPException) -> str:

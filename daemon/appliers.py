@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 from monitoring.metrics import (
     AD_FRESHNESS,
+    FRESHNESS_STAGES,
     RECORDS_APPLIED,
     RECORDS_REJECTED,
     RECORDS_SKIPPED,
@@ -42,6 +44,7 @@ class Batch(Generic[Record]):
         records: what can be applied, in arrival order.
         written_ms: record time of each of `records`, epoch ms.
         rejected: what cannot, with the reason.
+        unknown_keys: how many keys of the records nobody knows.
         fetched_ms: when the batch came from Kafka, epoch ms.
         decoded_ms: when it was decoded.
     """
@@ -49,6 +52,7 @@ class Batch(Generic[Record]):
     records: list[Record]
     written_ms: list[int]
     rejected: list[tuple[Message, Rejected]]
+    unknown_keys: int
     fetched_ms: int
     decoded_ms: int
 
@@ -71,20 +75,21 @@ def _decode(
     fetched_ms: int,
 ) -> Batch[Record]:
     unknown: Counter[str] = Counter()
-    batch: Batch[Record] = Batch([], [], [], fetched_ms, 0)
+    records: list[Record] = []
+    written_ms: list[int] = []
+    rejected: list[tuple[Message, Rejected]] = []
     for message in messages:
         try:
-            batch.records.append(decode(message, unknown))
-            batch.written_ms.append(message.timestamp)
+            records.append(decode(message, unknown))
+            written_ms.append(message.timestamp)
         except Rejected as error:
-            batch.rejected.append((message, error))
-    for topic, keys in unknown.items():
-        UNKNOWN_KEYS.labels(topic).inc(keys)
-    return Batch(batch.records, batch.written_ms, batch.rejected, fetched_ms, wall_ms())
+            rejected.append((message, error))
+    return Batch(records, written_ms, rejected, unknown.total(), fetched_ms, wall_ms())
 
 
-def count_rejected(topic: str, batch: Batch[Record]) -> None:
-    """Count rejected messages once they are safely dead-lettered."""
+def count_decoded(topic: str, batch: Batch[Record]) -> None:
+    """Count what was left out, once the rejected messages are safely dead-lettered."""
+    UNKNOWN_KEYS.labels(topic).inc(batch.unknown_keys)
     for _, error in batch.rejected:
         RECORDS_REJECTED.labels(topic, error.reason.value).inc()
 
@@ -109,15 +114,15 @@ class AdsApplier:
         now_ms = wall_ms()
         RECORDS_APPLIED.labels(self.topic).inc(applied.applied)
         RECORDS_SKIPPED.labels(self.topic, "version").inc(applied.skipped)
-        broker = AD_FRESHNESS.labels("broker").observe
-        total = AD_FRESHNESS.labels("total").observe
-        intake_s = (batch.decoded_ms - batch.fetched_ms) / 1e3
-        apply_s = (now_ms - batch.decoded_ms) / 1e3
-        for written_ms in batch.written_ms:
-            broker((batch.fetched_ms - written_ms) / 1e3)
-            AD_FRESHNESS.labels("intake").observe(intake_s)
-            AD_FRESHNESS.labels("apply").observe(apply_s)
-            total((now_ms - written_ms) / 1e3)
+        observe = [AD_FRESHNESS.labels(stage).observe for stage in FRESHNESS_STAGES]
+        for change, written_ms in zip(batch.records, batch.written_ms, strict=True):
+            if change.ad is None:
+                continue
+            moments_ms = (written_ms, batch.fetched_ms, batch.decoded_ms, now_ms)
+            spans_ms = [later - earlier for earlier, later in pairwise(moments_ms)]
+            for observed, span_ms in zip(observe, (*spans_ms, now_ms - written_ms), strict=True):
+                # A producer's clock may be ahead; a sum must never fall.
+                observed(max(span_ms, 0) / 1e3)
 
 
 class ControlApplier:

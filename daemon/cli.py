@@ -14,7 +14,7 @@ from rich.console import Console
 from stream.errors import StreamError
 
 from .commands import ad, broker, demo, replay, serve, status, topics, train
-from .commands.failure import Failed
+from .failure import Failed
 from .logs import configure_logging
 from .settings import ConfigurationError
 

@@ -20,6 +20,9 @@ def wall_ms() -> int:
 class Clock(Protocol):
     """What ingest and scoring ask for the time."""
 
+    mode: str
+    """"wall" or "replay"; the times of one mean nothing to the other."""
+
     def now_ms(self) -> int:
         """Return now, epoch milliseconds UTC."""
 
@@ -29,6 +32,8 @@ class Clock(Protocol):
 
 class WallClock:
     """The system's clock; `_clock` records do not move it."""
+
+    mode = "wall"
 
     def now_ms(self) -> int:
         """Return the system's time."""
@@ -40,6 +45,8 @@ class WallClock:
 
 class ReplayClock:
     """The greatest time seen on `_clock` records, never going back."""
+
+    mode = "replay"
 
     def __init__(self, time_ms: int = 0) -> None:
         self._time_ms = time_ms

@@ -21,18 +21,19 @@ _MALLOC = {
 
 
 def prepare(worker: WorkerSection) -> None:
-    """Set what is missing by starting this process anew; what is set already wins.
+    """Set it by starting this process anew, unless it is set. Threads are the setting's alone.
 
     OpenMP threads that wait for each other spin, so more of them than free cores is slower than
     one: one is the default, also for training.
     """
     threads = str(worker.threads)
+    cache = str((worker.state_dir / "numba").resolve())
     wanted = {
         **_MALLOC,
+        "NUMBA_CACHE_DIR": cache,
+        **os.environ,
         "OMP_NUM_THREADS": threads,
         "NUMBA_NUM_THREADS": threads,
-        "NUMBA_CACHE_DIR": str((worker.state_dir / "numba").resolve()),
     }
-    missing = {name: value for name, value in wanted.items() if name not in os.environ}
-    if missing:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)

@@ -12,10 +12,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from gpuindex import AdBatch, Applied, DeliveryBatch, Index, IndexSettings, IndexView, snapshots
+from gpuindex import (
+    AdBatch,
+    Applied,
+    DeliveryBatch,
+    Index,
+    IndexSettings,
+    IndexView,
+    SnapshotUnsupported,
+    snapshots,
+)
 from monitoring.metrics import (
     COMPACTIONS,
     SEALS,
@@ -23,12 +33,18 @@ from monitoring.metrics import (
     SNAPSHOT_TIME,
 )
 
-from .clock import Clock
+from .clock import Clock, wall_ms
 from .features import FeatureMap
 from .models import Models
-from .settings import Settings
+from .settings import ConfigurationError, Settings
 
 log = structlog.get_logger(__name__)
+
+DAY_MS = 86_400_000
+# delete.retention.ms of `ads` and `ads-control`.
+TOMBSTONE_DAYS = 7
+# A day less: reading what came since takes its time too.
+MAX_SNAPSHOT_AGE_MS = (TOMBSTONE_DAYS - 1) * DAY_MS
 
 Offsets = dict[str, dict[int, int]]
 
@@ -59,6 +75,7 @@ class IndexWriter:
         self._clock = clock
         self._folder = folder
         self._offsets = offsets
+        self._counted = (index.seals, index.compactions)
         self._published = Published(index.publish(), self._copy_offsets())
         self._durable = self._published if offsets else None
 
@@ -66,8 +83,8 @@ class IndexWriter:
     def open(cls, settings: Settings, models: Models, clock: Clock) -> IndexWriter:
         """Restore the newest usable snapshot, or begin with an empty index.
 
-        A snapshot whose ads were embedded by another retriever is left alone: the topic is read
-        from its beginning instead.
+        A snapshot whose ads were embedded by another retriever, or one that is so old that
+        deletions may have expired since, is left alone: the topics are read from their beginning.
         """
         folder = settings.worker_folder / "snapshots"
         index_settings = IndexSettings(
@@ -76,9 +93,12 @@ class IndexWriter:
             seal_ads=settings.index.seal_ads,
             compact_deltas=settings.index.compact_deltas,
         )
-        loaded = snapshots.load_latest(folder, index_settings)
-        if loaded is not None and loaded.extra["models"] != models.columns:
-            log.warning("snapshot_of_other_models", folder=str(folder), action="read from Kafka")
+        try:
+            loaded = snapshots.load_latest(folder, index_settings)
+        except SnapshotUnsupported as error:
+            raise ConfigurationError(str(error)) from error
+        if loaded is not None and (reason := _unusable(loaded.extra, models)):
+            log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
             loaded = None
         if loaded is None:
             index, offsets = Index(index_settings), Offsets()
@@ -88,7 +108,8 @@ class IndexWriter:
                 topic: {int(partition): offset for partition, offset in by_partition.items()}
                 for topic, by_partition in loaded.offsets.items()
             }
-            clock.advance(loaded.extra["time_ms"])
+            if loaded.extra["clock"] == clock.mode:
+                clock.advance(loaded.extra["now_ms"])
             log.info("snapshot_restored", epoch=index.view.epoch, offsets=offsets)
         return cls(index, models, clock, folder, offsets)
 
@@ -115,12 +136,8 @@ class IndexWriter:
 
     def maintain(self) -> None:
         """Do a bounded piece of sealing and compaction, if there is any to do."""
-        seals, compactions = self._index.seals, self._index.compactions
         self._index.maintain()
-        seals, compactions = self._index.seals - seals, self._index.compactions - compactions
-        if seals or compactions:
-            SEALS.inc(seals)
-            COMPACTIONS.inc(compactions)
+        if self._count():
             self._published = Published(self._index.publish(), self._published.offsets)
 
     def snapshot(self) -> None:
@@ -136,11 +153,26 @@ class IndexWriter:
                 topic: {str(partition): offset for partition, offset in by_partition.items()}
                 for topic, by_partition in self._offsets.items()
             },
-            {"time_ms": self._clock.now_ms(), "models": self._models.columns},
+            {
+                "written_ms": wall_ms(),
+                "clock": self._clock.mode,
+                "now_ms": self._clock.now_ms(),
+                "models": self._models.columns,
+            },
         )
+        self._count()
         SNAPSHOT_SECONDS.observe(time.perf_counter() - began)
         SNAPSHOT_TIME.set_to_current_time()
         log.info("snapshot_written", path=str(path), epoch=self._published.view.epoch)
+
+    def _count(self) -> bool:
+        """Count seals and compactions since the last call; whether there were any."""
+        seals, compactions = self._index.seals, self._index.compactions
+        before = self._counted
+        self._counted = (seals, compactions)
+        SEALS.inc(seals - before[0])
+        COMPACTIONS.inc(compactions - before[1])
+        return self._counted != before
 
     def memory(self) -> dict[str, int]:
         """Bytes by part of the index."""
@@ -152,3 +184,13 @@ class IndexWriter:
 
     def _copy_offsets(self) -> Offsets:
         return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}
+
+
+def _unusable(extra: Mapping[str, Any], models: Models) -> str | None:
+    """Why a snapshot must not be gone on from; None if it may."""
+    if extra["models"] != models.columns:
+        return "its ads were embedded by other models"
+    age_ms = wall_ms() - extra["written_ms"]
+    if age_ms > MAX_SNAPSHOT_AGE_MS:
+        return f"it is {age_ms // DAY_MS} days old, and deletions expire after {TOMBSTONE_DAYS}"
+    return None

@@ -23,7 +23,7 @@ from stream.errors import Reason
 from stream.publish import Publisher
 from stream.reader import TopicReader
 
-from .appliers import Applier, Batch, Record, count_rejected
+from .appliers import Applier, Batch, Record, count_decoded
 from .clock import wall_ms
 from .settings import IntakeSection
 
@@ -93,6 +93,7 @@ class IngestLoop(Generic[Record]):
             if messages:
                 batch = await self._decode(messages, fetched_ms)
                 await self._dead_letter(batch)
+                count_decoded(self.applier.topic, batch)
                 await self._thread.run(self.applier.apply, batch, next_offsets)
             await self._passed(next_offsets, messages)
             if self._upkeep is not None:
@@ -126,7 +127,6 @@ class IngestLoop(Generic[Record]):
         await self._publisher.send_all(
             [dead_letter(message, error.reason, error.detail) for message, error in batch.rejected]
         )
-        count_rejected(self.applier.topic, batch)
         for message, error in batch.rejected[:3]:
             log.warning(
                 "record_rejected",

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from .client import WorkerClient
-from .commands.failure import Failed
+from .failure import Failed
 
 # The first start compiles the kernels.
 START_DEADLINE_S = 300.0

@@ -97,7 +97,7 @@ class Week:
             seed: of the draw.
         """
         self.now_ms = journey.week_start_ms(week)
-        self.live = np.unique(journey.ads(week, week + 1)["ad_id"].to_numpy() // 10)
+        self.live = np.unique(journey.products_of(journey.ads(week, week + 1)["ad_id"].to_numpy()))
         self._lines = _Lines.of(journey.events(week + 1))
         self._past = self._lines.before(self.now_ms)
         self._recent = self._past.since(self.now_ms - POPULARITY_DAYS * _DAY_MS)
@@ -187,7 +187,8 @@ def summary(recalls: Sequence[float]) -> Recall:
 
 def one_per_product(ad_ids: Iterable[int]) -> list[int]:
     """The products of a list of ads, each at the place of its first ad."""
-    return list(dict.fromkeys(ad_id // 10 for ad_id in ad_ids))
+    products = journey.products_of(np.fromiter(ad_ids, np.int64))
+    return list(dict.fromkeys(products.tolist()))
 
 
 def _products(answer: Sequence[Scored], by: Callable[[Scored], float]) -> list[int]:

@@ -8,32 +8,35 @@ event loop for a score. HTTP and the Faust agent are its two callers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from monitoring.health import Readiness
-from monitoring.metrics import QUEUE_DEPTH, REQUEST_SECONDS, REQUESTS, UNKNOWN_KEYS
+from monitoring.metrics import (
+    QUEUE_DEPTH,
+    RECORDS_REJECTED,
+    REQUEST_SECONDS,
+    REQUESTS,
+    UNKNOWN_KEYS,
+)
 from stream.codec import Message, decode_request, encode_id, encode_response
 from stream.deadletters import dead_letter
 from stream.errors import RequestRejected
-from stream.publish import Publisher
+from stream.publish import Publisher, PublishFailed
 from stream.records import ErrorBody, ScoreRequest, ScoreResponse
 from stream.settings import Kafka
-from stream.topics import SCORE_RESPONSES
+from stream.topics import SCORE_REQUESTS, SCORE_RESPONSES
 
 from .clock import wall_ms
 from .scoring import RequestRefused, Scorer
 
 log = structlog.get_logger(__name__)
 
-
-def failed(request_id: str, user_id: int, code: str, message: str) -> ScoreResponse:
-    """An answer that says why there is none."""
-    return ScoreResponse(
-        request_id=request_id, user_id=user_id, error=ErrorBody(code=code, message=message)
-    )
+# Between two tries to keep a record that can neither be answered nor dead-lettered.
+RETRY_S = 1.0
 
 
 class RequestDesk:
@@ -52,25 +55,29 @@ class RequestDesk:
         self._publisher = publisher
         self._topic = kafka.topic(SCORE_RESPONSES)
         self._max_queue = max_queue
-        self._waiting = 0
+        self._free = asyncio.Semaphore(max_queue)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._answering: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         QUEUE_DEPTH.labels("scoring").set_function(lambda: self._waiting)
 
     async def answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
-        """Score a request.
+        """Score a request of a caller who waits; with the queue full it is refused.
 
         Args:
             request: what is asked.
             written_ms: its record time, from which its deadline counts; epoch ms.
         """
-        response = await self._answer(request, written_ms)
-        REQUESTS.labels(response.error.code if response.error else "ok").inc()
-        REQUEST_SECONDS.labels("total").observe(max(wall_ms() - written_ms, 0) / 1e3)
-        return response
+        if self._free.locked():
+            message = f"{self._max_queue} requests are waiting; try again later"
+            response = _failed(request, "overloaded", message)
+            REQUESTS.labels("overloaded").inc()
+            return response
+        await self._free.acquire()
+        return await self._answer(request, written_ms)
 
     async def accept(self, message: Message) -> None:
-        """Take a record of `score-requests`; returns before it is scored."""
+        """Take a record of `score-requests`; waits for a place in the queue, not for the score."""
         unknown: Counter[str] = Counter()
         try:
             request = decode_request(message.key, message.value, unknown)
@@ -79,6 +86,7 @@ class RequestDesk:
             return
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
+        await self._free.acquire()
         task = asyncio.create_task(self._answer_record(request, message.timestamp))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -87,27 +95,34 @@ class RequestDesk:
         """Wait until every accepted request is answered, then end the scoring thread."""
         while self._answering:
             await asyncio.wait(self._answering)
-        self._thread.shutdown(wait=True)
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
-        def error(code: str, message: str) -> ScoreResponse:
-            return failed(request.request_id, request.user_id, code, message)
-
-        if not self._readiness.ready:
-            return error("not_ready", "; ".join(self._readiness.reasons().values()))
-        if self._waiting >= self._max_queue:
-            return error("overloaded", f"{self._waiting} requests are waiting; try again later")
+        """Score a request that has a place in the queue, and give the place back."""
+        began_s = time.perf_counter()
         self._waiting += 1
+        try:
+            response = await self._scored(request, written_ms)
+        finally:
+            self._waiting -= 1
+            self._free.release()
+        REQUESTS.labels(response.error.code if response.error else "ok").inc()
+        REQUEST_SECONDS.labels("total").observe(time.perf_counter() - began_s)
+        return response
+
+    async def _scored(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
+        if not self._readiness.ready:
+            reasons = self._readiness.reasons().items()
+            return _failed(request, "not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, self._score, request, written_ms)
         except RequestRefused as refused:
-            return error(refused.code, refused.message)
+            return _failed(request, refused.code, refused.message)
         except Exception:
             log.exception("request_failed", request_id=request.request_id)
-            return error("internal", "scoring failed; the worker's log has the reason")
-        finally:
-            self._waiting -= 1
+            message = "scoring failed; the worker's log has the reason"
+            return _failed(request, "internal", message)
 
     def _score(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         if request.deadline_ms is not None and wall_ms() > written_ms + request.deadline_ms:
@@ -115,15 +130,37 @@ class RequestDesk:
         return self._scorer.score(request)
 
     async def _answer_record(self, request: ScoreRequest, written_ms: int) -> None:
-        await self._publish(await self.answer(request, written_ms))
+        await self._respond(await self._answer(request, written_ms))
 
     async def _reject(self, message: Message, error: RequestRejected) -> None:
+        """Answer who can be answered; nobody else would know of the record, so it is kept."""
         REQUESTS.labels(error.code).inc()
         if error.request_id is not None and error.user_id is not None:
-            await self._publish(failed(error.request_id, error.user_id, error.code, error.message))
-        else:
-            await self._publisher.send_all([dead_letter(message, error.reason, error.detail)])
+            body = ErrorBody(code=error.code, message=error.message)
+            await self._respond(
+                ScoreResponse(request_id=error.request_id, user_id=error.user_id, error=body)
+            )
+            return
+        letter = dead_letter(message, error.reason, error.detail)
+        while True:
+            try:
+                await self._publisher.send_all([letter])
+                break
+            except PublishFailed as failure:
+                log.error("dead_letter_not_published", topic=letter.topic, error=str(failure))
+                await asyncio.sleep(RETRY_S)
+        RECORDS_REJECTED.labels(SCORE_REQUESTS, error.reason.value).inc()
 
-    async def _publish(self, response: ScoreResponse) -> None:
+    async def _respond(self, response: ScoreResponse) -> None:
+        """Send an answer; a lost one is the deadline's matter, but it is said."""
         key = encode_id(response.user_id)
-        await self._publisher.send(self._topic, key, encode_response(response), [])
+        try:
+            await self._publisher.send(self._topic, key, encode_response(response))
+        except PublishFailed as error:
+            log.error("response_not_published", request_id=response.request_id, error=str(error))
+
+
+def _failed(request: ScoreRequest, code: str, message: str) -> ScoreResponse:
+    """An answer that says why there is none."""
+    error = ErrorBody(code=code, message=message)
+    return ScoreResponse(request_id=request.request_id, user_id=request.user_id, error=error)

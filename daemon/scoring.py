@@ -135,7 +135,7 @@ class Scorer:
 
     def _check(self, request: ScoreRequest) -> None:
         for field in UNSUPPORTED_FIELDS:
-            if getattr(request, field):
+            if getattr(request, field) not in (None, {}):
                 raise RequestRefused("unsupported", f"{field} is not supported by this version")
         wanted = request.candidates
         asked = {

@@ -7,6 +7,7 @@ frozen, and each part receives only its own section. What a key does is written 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 Table = dict[str, Any]
@@ -191,7 +193,7 @@ def load(path: Path | None = None, overrides: Table | None = None) -> Settings:
         ConfigurationError: the file cannot be read, or a key or value is not allowed.
     """
     merged: Table = {}
-    for layer in (_read(path), EnvSettingsSource(Settings)(), overrides or {}):
+    for layer in (_read(path), _environment(), overrides or {}):
         for section, values in layer.items():
             known = merged.get(section)
             if isinstance(known, dict) and isinstance(values, dict):
@@ -201,6 +203,20 @@ def load(path: Path | None = None, overrides: Table | None = None) -> Settings:
         return Settings(**merged)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, path)) from None
+
+
+def _environment() -> Table:
+    for name in os.environ:
+        section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
+        if name.startswith(ENV_PREFIX) and "__" in name and section not in Settings.model_fields:
+            known = ", ".join(sorted(Settings.model_fields))
+            raise ConfigurationError(f"environment: {name}: no section {section}; allowed: {known}")
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"environment: {error}; set single keys: {ENV_PREFIX}SECTION__KEY=value"
+        ) from None
 
 
 def _read(path: Path | None) -> Table:

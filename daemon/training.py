@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from model.checkpoints import CheckpointError
+from model.checkpoints import CheckpointError, read_manifest
 from model.progress import Progress
 from model.ranker import Ranker, train_ranker
 from model.retriever import Preset, Retriever, train_retriever
@@ -46,13 +46,17 @@ def tables(until_week: int) -> TrainingTables:
     return journey.training_tables(until_week)
 
 
-def usable(kind: Kind, folder: Path) -> bool:
-    """Whether the folder has a checkpoint that this version can serve, of the data set's schema."""
+def usable(kind: Kind, folder: Path, until_week: int) -> bool:
+    """Whether the folder has a checkpoint that this version can serve, of the data set's schema.
+
+    And one that has learned from the weeks before `until_week` to their end, and from no later.
+    """
     try:
         _MODELS[kind].load(folder, SCHEMA)
-    except CheckpointError:
+        last_ms = read_manifest(folder)["data_window"]["last_ms"]
+    except (CheckpointError, KeyError):
         return False
-    return True
+    return journey.week_of(last_ms) == until_week - 1
 
 
 def train(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NoReturn
@@ -46,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 CONDITIONS = (ADS_CONTROL, ADS, USER_EVENTS, "requests")
 DEVICE = "cpu"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
 AGENT_CHECK_S = 1.0
@@ -75,14 +77,15 @@ class Worker:
         serving = asyncio.create_task(self._serve())
         stopping = False
 
-        def stop(number: signal.Signals) -> None:
+        def stop() -> None:
             nonlocal stopping
             stopping = True
-            loop.remove_signal_handler(number)
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
             serving.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop, number)
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, stop)
         try:
             await serving
         except asyncio.CancelledError:
@@ -153,29 +156,40 @@ class Worker:
             stack.push_async_callback(self._intake.run, self._writer.snapshot)
             loops = await self._loops(stack, publisher, store)
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            group.create_task(watch_event_loop())
-            group.create_task(self._snapshots())
+            group.create_task(self._part("event loop watch", watch_event_loop()))
+            group.create_task(self._part("snapshots", self._snapshots()))
             for ingest in loops:
-                group.create_task(ingest.run())
+                group.create_task(self._part(ingest.applier.topic, ingest.run()))
                 await ingest.caught_up()
                 self.readiness.meet(ingest.applier.topic)
                 log.info("caught_up", topic=ingest.applier.topic)
 
             agent = RequestAgent(
                 self._kafka,
+                settings.kafka.group,
                 settings.worker.id,
                 settings.worker_folder / "faust",
                 self.desk.accept,
             )
             stack.push_async_callback(self.desk.drain)
-            await agent.start()
-            stack.push_async_callback(agent.stop)
-            group.create_task(_watch(agent))
-            stack.callback(self.readiness.unmeet, "requests", "stopping")
+            # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
+            stack.push_async_callback(agent.stop)
+            await agent.start()
+            group.create_task(self._part("request agent", _watch(agent)))
+            stack.callback(self.readiness.unmeet, "requests", "stopping")
             log.info("worker_ready", port=self.port)
             while True:
                 await asyncio.sleep(3_600)
+
+    async def _part(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a part; when it dies the worker is not alive any more, and says which and why."""
+        try:
+            await work
+        except Exception as error:
+            self.readiness.mark_failed(f"{name}: {error}")
+            log.error("part_died", part=name, error=str(error))
+            raise
 
     async def _create_topics(self) -> None:
         """A topic that is missing when Faust starts is ignored by it for good: create first."""
@@ -263,7 +277,7 @@ class Worker:
         events = await loop(
             EventsApplier(store, self._clock),
             store.next_offsets(),
-            clock_caught_up=control.caught_up,
+            clock_caught_up=control.caught_up if self._clock.mode == "replay" else None,
         )
         return [control, ads, events]
 

@@ -44,7 +44,6 @@ class Index:
         features: the dictionary; the writer interns.
         epoch: of the last publication.
         seals, compactions: how many there were.
-        skipped: records that were old news, in all.
     """
 
     def __init__(self, settings: IndexSettings, clock: Callable[[], int] = wall_ms) -> None:

@@ -73,7 +73,7 @@ RECORDS_REJECTED: Final = Counter(
 )
 RECORDS_SKIPPED: Final = Counter(
     "headwater_records_skipped",
-    "Valid records without effect (an old version, a known event), by why.",
+    "Valid records without effect, such as an old version, by why.",
     ("topic", "reason"),
     registry=REGISTRY,
 )

@@ -26,6 +26,7 @@ from .records import (
     NEXT_VERSION,
     Ad,
     AdChange,
+    Amount,
     ClockTick,
     ControlChange,
     Delivery,
@@ -87,7 +88,7 @@ class _EventJson(Struct, forbid_unknown_fields=True, gc=False):
     action: str
     time_ms: TimeMs
     ad_id: str | None = None
-    value: float = 0.0
+    value: Amount = 0.0
     features: dict[str, Values] = {}
 
 

@@ -198,8 +198,7 @@ class Publisher:
             return
         failure = written.exception()
         if failure is not None:
-            if self._failure is None:
-                log.error("record_not_published", error=repr(failure))
+            log.error("record_not_published", error=repr(failure))
             self._failure = self._failure or failure
 
 

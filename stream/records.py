@@ -20,7 +20,11 @@ MAX_FEATURES: Final = 4_096
 NEXT_VERSION: Final = -1
 
 TimeMs = Annotated[int, Meta(ge=0, le=MAX_TIME_MS)]
-Version = Annotated[int, Meta(ge=0, le=MAX_ID)]
+# One less than fits, so that "the last one + 1" fits too.
+Version = Annotated[int, Meta(ge=0, le=MAX_ID - 1)]
+# Far above any price or quantity, and far below what sums in float32 can hold.
+Amount = Annotated[float, Meta(ge=-1e12, le=1e12)]
+Bid = Annotated[float, Meta(ge=0.0, le=1e12)]
 Unsigned63 = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
@@ -68,7 +72,7 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
     """In the unit of `bid`; None is unlimited."""
     pacing: Fraction = 1.0
     """Share of the requests that may see the ad."""
-    bid: Annotated[float, Meta(ge=0.0)] = 1.0
+    bid: Bid = 1.0
     start_ms: TimeMs | None = None
     """First moment of the flight; None is open."""
     end_ms: TimeMs | None = None

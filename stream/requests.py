@@ -9,6 +9,7 @@ answers handles one request at a time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -49,6 +50,8 @@ class RequestAgent:
 
     Args:
         kafka: the cluster.
+        group: what the workers that share the requests have in common; the topics' prefix goes in
+            front of it.
         worker_id: the worker's name in the group; unique among the workers that run.
         datadir: a folder of this worker's own, for Faust.
         on_request: called with every message, in order within a partition. It waits only while
@@ -58,6 +61,7 @@ class RequestAgent:
     def __init__(
         self,
         kafka: Kafka,
+        group: str,
         worker_id: str,
         datadir: Path,
         on_request: Callable[[RequestMessage], Awaitable[None]],
@@ -65,8 +69,9 @@ class RequestAgent:
         self._topic = kafka.topic(SCORE_REQUESTS)
         self._on_request = on_request
         self._partitions: frozenset[int] = frozenset()
+        self._starting: asyncio.Future[Any] | None = None
         self._app = faust.App(
-            kafka.topic(kafka.client_id),
+            kafka.topic(group),
             broker=[f"kafka://{server}" for server in kafka.bootstrap.split(",")],
             broker_client_id=kafka.client_id,
             broker_max_poll_records=MAX_POLL_RECORDS,
@@ -88,13 +93,19 @@ class RequestAgent:
         self._app.on_partitions_revoked.connect(self._revoked)
 
     async def start(self) -> None:
-        """Join the group; the partitions come a moment later."""
+        """Join the group; the partitions come a moment later.
+
+        A caller that is cancelled meanwhile leaves it starting: `stop` waits for that.
+        """
         self._app.finalize()
-        await self._app.start()
+        self._starting = asyncio.ensure_future(self._app.start())
+        await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Stop. The partitions wait for this worker's return as long as its session lasts."""
-        await self._app.stop()
+        """Leave, if it was started. Faust hangs when it is stopped half-way through its start."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+            await self._app.stop()
 
     def partitions(self) -> frozenset[int]:
         """The partitions of `score-requests`, and so of all topics keyed by user, owned now."""

@@ -9,7 +9,7 @@ import typer
 from stream.broker import Broker
 
 from . import options
-from .output import show
+from .output import say, show
 
 app = typer.Typer(no_args_is_help=True, help="A real Kafka of one node on this machine.")
 
@@ -23,8 +23,12 @@ def _local(config: options.Config, assignments: options.Set) -> Broker:
 def start(
     config: options.Config = None, assignments: options.Set = None, as_json: options.Json = False
 ) -> None:
-    """Start it, or find it running; print its address."""
-    show({"bootstrap": _local(config, assignments).start()}, as_json)
+    """Start it, or find it running; print its address, and nothing else."""
+    bootstrap = _local(config, assignments).start()
+    if as_json:
+        show({"bootstrap": bootstrap}, as_json)
+    else:
+        say(bootstrap)
 
 
 @app.command()

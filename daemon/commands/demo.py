@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..failure import Failed
 from . import options
-from .failure import Failed
 
 
 def demo(
@@ -25,18 +25,18 @@ def demo(
         typer.Option(help="Unix time at which set-up began; it counts as part of the run."),
     ] = None,
     bootstrap: options.Bootstrap = None,
-    config: options.Config = None,
-    assignments: options.Set = None,
+    state_dir: Annotated[
+        Path, typer.Option(help="Where the checkpoints and Kafka's jars are kept.")
+    ] = Path(".headwater"),
 ) -> None:
     """Replay real weeks through Kafka, train, serve, kill, measure; print a table of figures."""
-    settings = options.settings(config, assignments)
     # Imported here: torch takes seconds that other verbs need not wait.
     from ..datasets.complete_journey import DatasetMissing
     from ..demo.story import Options, Story
 
     console = Console(highlight=False)
     began_s = time.time() if began is None else began
-    story = Story(Options(settings.worker.state_dir, bootstrap, keep, began_s), console)
+    story = Story(Options(state_dir, bootstrap, keep, began_s), console)
 
     async def tell() -> None:
         # Ended as by Ctrl-C: every part that was started is stopped on the way out.

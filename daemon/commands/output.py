@@ -10,6 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def say(text: str) -> None:
+    """Print one line to stdout."""
+    print(text)
+
+
 def show(values: Mapping[str, Any], as_json: bool) -> None:
     """Print one mapping to stdout."""
     if as_json:

@@ -13,11 +13,11 @@ from stream.publish import Publisher
 from stream.settings import Kafka
 
 from ..datasets import complete_journey as journey
+from ..failure import Failed
+from ..progress import replay_bar
 from ..replay import Replay
 from . import options
-from .failure import Failed
 from .output import show
-from .progress import replay_bar
 
 
 def replay(

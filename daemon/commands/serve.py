@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from stream.errors import StreamError
+
 from .. import environment
 from ..logs import configure_logging
 from ..settings import ConfigurationError
@@ -21,9 +23,20 @@ def serve(
     environment.prepare(settings.worker)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
     # Compiles and loads the numeric libraries, which must find the environment prepared.
+
     from ..worker import Worker
 
     try:
         asyncio.run(Worker(settings).run())
-    except* ConfigurationError as errors:
-        raise ConfigurationError(str(errors.exceptions[0])) from None
+    except ExceptionGroup as group:
+        raise _expected(group) or group from None
+
+
+def _expected(group: ExceptionGroup[Exception]) -> Exception | None:
+    """The failure behind a part that died, if it is one that tells the operator what to do."""
+    for error in group.exceptions:
+        if isinstance(error, ConfigurationError | StreamError):
+            return error
+        if isinstance(error, ExceptionGroup) and (inner := _expected(error)):
+            return inner
+    return None

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 from .. import environment
+from ..progress import training_bar
 from . import options
 from .output import show
-from .progress import training_bar
 
 
 class Model(StrEnum):

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from ..client import WorkerClient, WorkerUnreachable
-from .failure import Failed
+from ..failure import Failed
 
 
 def get(url: str, path: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 
 from ..client import WorkerClient
-from ..commands.failure import Failed
+from ..failure import Failed
 
 TOPICS = (ADS, ADS_CONTROL, USER_EVENTS)
 DEADLINE_S = 600.0

@@ -20,7 +20,7 @@ from stream.topics import ADS, ADS_CONTROL
 
 from ..client import WorkerClient
 from ..clock import wall_ms
-from ..commands.failure import Failed
+from ..failure import Failed
 from ..quality import Question
 
 DEADLINE_S = 30.0

@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
@@ -31,10 +32,10 @@ from stream.topics import ADS
 
 from .. import quality, training
 from ..client import WorkerClient
-from ..commands.failure import Failed
-from ..commands.progress import replay_bar
 from ..datasets import complete_journey as journey
+from ..failure import Failed
 from ..process import WorkerProcess
+from ..progress import replay_bar
 from ..replay import Replay
 from . import latency
 from .arrival import Arrival
@@ -170,7 +171,7 @@ class Story:
         trained = False
         for kind in training.Kind:
             folder = self._options.state_dir / "checkpoints" / f"{kind}-demo"
-            if training.usable(kind, folder):
+            if training.usable(kind, folder, FIRST_WEEK):
                 self._done(f"{kind}: trained before, in {folder}")
                 continue
             began = time.monotonic()
@@ -292,6 +293,7 @@ class Story:
         async def ask(at: int) -> int:
             return len((await hand.ask(hand.request(questions[at % len(questions)])))["ads"])
 
+        before = await _candidates(hand.client)
         with self._say.status(f"{LATENCY_REQUESTS} requests, one caller"):
             seconds = await latency.timed(ask, LATENCY_REQUESTS)
         p50, p99 = np.percentile(seconds, (50, 99)) * 1e3
@@ -300,7 +302,8 @@ class Story:
         self.rows.add("request_p50_ms", p50, "ms", n=len(seconds))
         self.rows.add("request_p99_ms", p99, "ms", n=len(seconds))
         self.rows.add("qps", calls / elapsed_s, "requests/s", n=calls)
-        self.rows.add("candidates", await _candidates(hand.client), "ads", n=calls)
+        ads, requests = await _candidates(hand.client) - before
+        self.rows.add("candidates", ads / requests, "ads", n=int(requests))
         self.rows.add("rss_mb", worker.resident_mb(), "MB")
         self._done(f"one caller: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         self._done(f"{QPS_CALLERS} callers: {calls / elapsed_s:.1f} requests/s")
@@ -364,8 +367,8 @@ def _listed(kafka: Kafka, recording: journey.Recording, week: quality.Week) -> d
     }
 
 
-async def _candidates(client: WorkerClient) -> float:
-    """Mean number of ads that retrieval handed to the ranker, from the worker's metrics."""
+async def _candidates(client: WorkerClient) -> NDArray[np.float64]:
+    """How many ads retrieval has handed to the ranker so far, and in how many requests."""
     metric = "headwater_request_candidates"
     samples = {
         sample.name: sample.value
@@ -373,4 +376,4 @@ async def _candidates(client: WorkerClient) -> float:
         if family.name == metric
         for sample in family.samples
     }
-    return samples[f"{metric}_sum"] / samples[f"{metric}_count"]
+    return np.array([samples[f"{metric}_sum"], samples[f"{metric}_count"]])

@@ -50,6 +50,15 @@ def test_a_bad_file_names_the_key_the_value_and_what_is_allowed(config, text, na
     assert all(word in str(error.value) for word in named)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("HEADWATER_KAFKA", "notjson"), ("HEADWATER_WRKER__PORT", "1")]
+)
+def test_a_bad_variable_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"(?i)environment.*(kafka|wrker)"):
+        load()
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml")

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stream.settings import Kafka
+
+WriteConfig = Callable[..., Path]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,3 +67,27 @@ def prefix() -> str:
 def kafka(kafka_bootstrap: str, prefix: str) -> Kafka:
     """The shared Kafka, seen through this test's own prefix."""
     return Kafka(kafka_bootstrap, prefix)
+
+
+@pytest.fixture(scope="session")
+def write_config() -> WriteConfig:
+    """Writes a worker's configuration: its folder, its Kafka, and more sections as TOML."""
+
+    def write(folder: Path, kafka: Kafka, more: str = "") -> Path:
+        path = folder / f"{kafka.prefix}headwater.toml"
+        path.write_text(
+            f"""
+            [kafka]
+            bootstrap = "{kafka.bootstrap}"
+            prefix = "{kafka.prefix}"
+            [worker]
+            id = "{kafka.prefix}worker"
+            state_dir = "{folder}"
+            port = 0
+            log_format = "json"
+            {more}
+            """
+        )
+        return path
+
+    return write

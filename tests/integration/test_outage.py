@@ -45,7 +45,7 @@ async def test_every_record_arrives_once_over_a_killed_broker(
         while True:
             read.extend(int(m.value or b"") for m in await reader.read(timeout_ms=200))
 
-    agent = RequestAgent(kafka, "w1", tmp_path / "faust", handler)
+    agent = RequestAgent(kafka, "headwater", "w1", tmp_path / "faust", handler)
     await agent.start()
     async with Publisher(kafka) as publisher, TopicReader(kafka, [topic]) as reader:
         reading = asyncio.create_task(read_on(reader))

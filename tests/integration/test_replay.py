@@ -195,12 +195,10 @@ async def test_speed_decides_how_long_the_paced_part_takes(
 
 
 def test_the_verb_publishes_into_topics_that_it_creates(kafka: Kafka) -> None:
-    """In a process of its own: it sets up the logging of the whole process."""
-    verb = "import typer; from daemon.commands.replay import replay; typer.run(replay)"
     stretch = ["--from", "2", "--to", "2", "--until-ms", str(MONDAY_2)]
     where = ["--bootstrap", kafka.bootstrap, "--prefix", kafka.prefix]
     done = subprocess.run(
-        [sys.executable, "-c", verb, *stretch, *where, "--json"],
+        [sys.executable, "-m", "daemon", "replay", *stretch, *where, "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

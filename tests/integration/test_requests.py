@@ -28,7 +28,7 @@ async def start(kafka: Kafka, tmp_path: Path) -> AsyncIterator[Start]:
     agents: list[RequestAgent] = []
 
     async def start(worker_id: str, handler: Handler) -> RequestAgent:
-        agent = RequestAgent(kafka, worker_id, tmp_path / worker_id, handler)
+        agent = RequestAgent(kafka, "headwater", worker_id, tmp_path / worker_id, handler)
         agents.append(agent)
         await agent.start()
         return agent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,10 +13,12 @@ from uuid import uuid4
 import aiohttp
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.client import WorkerClient
 from daemon.process import WorkerProcess
 from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
+from stream.errors import Reason
 from stream.publish import Publisher
 from stream.reader import TopicReader
 from stream.records import Ad, Delivery, UserEvent
@@ -72,6 +74,16 @@ class Running:
     async def answers(self, **more: Any) -> set[int]:
         return {int(ad["ad_id"]) for ad in (await self.score(**more))["ads"]}
 
+    async def metric(self, name: str, **labels: str) -> float:
+        """A metric's value; 0 if there is no such series yet."""
+        families = text_string_to_metric_families(await self.client.text("/metrics"))
+        samples = [sample for family in families for sample in family.samples]
+        return sum(s.value for s in samples if s.name == name and s.labels == labels)
+
+    async def rejected(self, topic: str) -> float:
+        name = "headwater_records_rejected_total"
+        return sum([await self.metric(name, topic=topic, reason=reason) for reason in Reason])
+
     async def dead_letters(self, topic: str, count: int) -> list[Any]:
         dlq = dead_letter_topic(self.kafka.topic(topic))
         found: list[Any] = []
@@ -96,26 +108,11 @@ async def until(ask: Any, holds: Any) -> Any:
     return answer
 
 
-def write_config(folder: Path, kafka: Kafka, **sections: str) -> Path:
-    path = folder / "headwater.toml"
-    path.write_text(
-        f"""
-        [kafka]
-        bootstrap = "{kafka.bootstrap}"
-        prefix = "{kafka.prefix}"
-        [worker]
-        state_dir = "{folder}"
-        port = 0
-        log_format = "json"
-        {sections.get("more", "")}
-        """
-    )
-    return path
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker(
-    kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
+    kafka_bootstrap: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_config: Callable[..., Path],
 ) -> AsyncIterator[Running]:
     folder = tmp_path_factory.mktemp("worker")
     kafka = Kafka(kafka_bootstrap, f"t{uuid4().hex[:8]}-")
@@ -147,13 +144,15 @@ async def test_an_update_is_seen_and_the_old_version_is_not(worker: Running) -> 
 
 
 async def test_an_old_version_is_skipped_and_counted(worker: Running) -> None:
+    before = await worker.metric("headwater_records_skipped_total", reason="version", topic="ads")
     await worker.upsert(103, 9, product="tea")
     await worker.upsert(103, 8, product="coffee")
-    await worker.upsert(104, 1, product="tea")
-    await worker.ad_becomes(104, present=True)
-    assert (await worker.ad(103))["version"] == 9 or await worker.ad_becomes(103, version=9)
-    page = await worker.client.text("/metrics")
-    assert 'headwater_records_skipped_total{reason="version",topic="ads"}' in page
+
+    async def skipped() -> float:
+        return await worker.metric("headwater_records_skipped_total", reason="version", topic="ads")
+
+    await until(skipped, lambda now: now == before + 1)
+    assert (await worker.ad(103))["version"] == 9
 
 
 async def test_a_paused_ad_is_gone_with_its_reason_and_comes_back(worker: Running) -> None:
@@ -220,13 +219,16 @@ async def test_the_agent_and_http_give_the_same_answer(worker: Running) -> None:
     assert set(by_http["offsets"]) == {ADS, ADS_CONTROL, USER_EVENTS}
 
 
-async def test_an_unknown_user_gets_a_cold_start_answer(worker: Running) -> None:
+async def test_an_unknown_user_gets_an_answer(worker: Running) -> None:
     answer = await worker.score(user_id=str(2**63 - 1))
     assert answer["error"] is None
     assert answer["ads"]
 
 
-@pytest.mark.parametrize("field", [{"min_offsets": {"ads": {"0": 1}}}, {"max_staleness_ms": 5}])
+@pytest.mark.parametrize(
+    "field",
+    [{"min_offsets": {"ads": {"0": 1}}}, {"max_staleness_ms": 5}, {"max_staleness_ms": 0}],
+)
 async def test_what_is_not_there_yet_says_unsupported(worker: Running, field: Json) -> None:
     assert (await worker.score(**field))["error"]["code"] == "unsupported"
 
@@ -287,6 +289,7 @@ async def test_bad_records_are_dead_lettered_whole_and_stop_nothing(worker: Runn
         ],
         SCORE_REQUESTS: [(b"1", b"{not json", "undecodable")],
     }
+    counted = {topic: await worker.rejected(topic) for topic in bad}
     for topic, records in bad.items():
         for key, value, _ in records:
             await worker.send(topic, key, value, headers=[("trace", b"\x00\xff")])
@@ -297,6 +300,7 @@ async def test_bad_records_are_dead_lettered_whole_and_stop_nothing(worker: Runn
         found = {(at.key, at.value, why) for at, why in zip(letters, reasons, strict=True)}
         assert found == wanted
         assert all(("trace", b"\x00\xff") in letter.headers for letter in letters)
+        assert await worker.rejected(topic) == counted[topic] + len(records)
     await worker.upsert(201, 1, product="good")
     await worker.ad_becomes(201, present=True)
 
@@ -309,15 +313,32 @@ async def test_unknown_keys_are_ignored_and_counted(worker: Running) -> None:
 
 
 async def test_events_of_unknown_ads_and_users_are_applied(worker: Running) -> None:
+    users = await worker.metric("headwater_history_users")
+    rejected = await worker.rejected(USER_EVENTS)
     event = UserEvent("first", 424_242, "buy", 1_000, 2.5, {"product": ("tea",)})
     await worker.send(USER_EVENTS, b"77", encode_event(event))
 
-    async def offsets() -> int:
-        return sum((await worker.client.get("/v1/status"))["offsets"][USER_EVENTS].values())
+    async def known() -> float:
+        return await worker.metric("headwater_history_users")
 
-    before = await offsets()
-    await worker.send(USER_EVENTS, b"77", encode_event(event))
-    await until(offsets, lambda now: now > before)
+    await until(known, lambda now: now == users + 1)
+    assert await worker.rejected(USER_EVENTS) == rejected
+
+
+async def test_an_extreme_value_is_refused_before_it_reaches_a_model(worker: Running) -> None:
+    """As float32 it would be infinite, and so would every score of the user."""
+    body = b'{"event_id": "huge", "ad_id": null, "action": "buy", "time_ms": 1, "value": 1e308}'
+    before = await worker.metric(
+        "headwater_records_rejected_total", topic=USER_EVENTS, reason="invalid_field"
+    )
+    await worker.send(USER_EVENTS, b"78", body)
+
+    async def rejected() -> float:
+        return await worker.metric(
+            "headwater_records_rejected_total", topic=USER_EVENTS, reason="invalid_field"
+        )
+
+    await until(rejected, lambda now: now == before + 1)
 
 
 async def test_the_probes_tell_ready(worker: Running) -> None:

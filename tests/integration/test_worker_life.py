@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from daemon.client import WorkerClient
+from daemon.demo.arrival import Arrival
 from daemon.demo.by_hand import same
 from daemon.process import WorkerProcess
 from stream import topics
@@ -21,25 +25,11 @@ from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 
 ADS_IN_ALL = 50
+LATE_AD = 1_000
+DEADLINE_S = 30.0
 
 Json = dict[str, Any]
-
-
-def config(folder: Path, kafka: Kafka, more: str = "") -> Path:
-    path = folder / "headwater.toml"
-    path.write_text(
-        f"""
-        [kafka]
-        bootstrap = "{kafka.bootstrap}"
-        prefix = "{kafka.prefix}"
-        [worker]
-        state_dir = "{folder}"
-        port = 0
-        log_format = "json"
-        {more}
-        """
-    )
-    return path
+WriteConfig = Callable[..., Path]
 
 
 async def publish(kafka: Kafka) -> None:
@@ -62,24 +52,43 @@ async def publish(kafka: Kafka) -> None:
         )
 
 
+async def publish_late(kafka: Kafka) -> None:
+    ad = encode_ad(Ad(1, "acme", "late", {}))
+    async with Publisher(kafka) as publisher:
+        await publisher.send_all([(kafka.topic(ADS), encode_id(LATE_AD), ad, ())])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def answer(client: WorkerClient) -> Json:
     body = {"request_id": "r", "user_id": "1", "k": 100, "seed": 1, "now_ms": 5_000}
     return await client.post("/v1/score", body)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", "kill", "kill after a snapshot"])
 async def test_a_restarted_worker_gives_the_same_answer(
-    kafka: Kafka, tmp_path: Path, end: str
+    kafka: Kafka, tmp_path: Path, write_config: WriteConfig, end: str
 ) -> None:
-    """After SIGTERM from its snapshot, after SIGKILL from Kafka."""
+    """From its snapshot, from Kafka alone, or from a snapshot and what came after it."""
     await publish(kafka)
-    worker = WorkerProcess(config(tmp_path, kafka), tmp_path / "worker.log")
+    snapshots = "[snapshot]\ninterval_s = 0.05" if end == "kill after a snapshot" else ""
+    log = tmp_path / "worker.log"
+    worker = WorkerProcess(write_config(tmp_path, kafka, snapshots), log)
     try:
-        async with WorkerClient(await worker.start()) as client:
+        async with WorkerClient(await worker.start()) as client, Arrival(kafka, client) as arrival:
             await worker.wait_ready(client)
+            if snapshots:
+                await until(lambda: b'"snapshot_written"' in log.read_bytes())
+            await publish_late(kafka)
+            await arrival.wait()
             before = await answer(client)
             served = {int(ad["ad_id"]) for ad in before["ads"]}
-            assert served == {n for n in range(ADS_IN_ALL) if n % 3 and n % 5}
+            assert served == {n for n in range(ADS_IN_ALL) if n % 3 and n % 5} | {LATE_AD}
             if end == "stop":
                 assert await worker.stop() == 0
             else:
@@ -91,8 +100,7 @@ async def test_a_restarted_worker_gives_the_same_answer(
             assert after["offsets"] == before["offsets"]
     finally:
         await worker.stop()
-    restored = b'"snapshot_restored"' in (tmp_path / "worker.log").read_bytes()
-    assert restored == (end == "stop")
+    assert (b'"snapshot_restored"' in log.read_bytes()) == (end != "kill")
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,8 +125,10 @@ def test_a_bad_configuration_is_exit_code_2_with_the_key_and_what_is_allowed(
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_checkpoint_is_exit_code_2(kafka: Kafka, tmp_path: Path) -> None:
-    path = config(tmp_path, kafka, more='[models]\nretriever = "nowhere"')
+def test_a_missing_checkpoint_is_exit_code_2(
+    kafka: Kafka, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    path = write_config(tmp_path, kafka, '[models]\nretriever = "nowhere"')
     done = serve("--config", str(path))
     assert done.returncode == 2
     assert "nowhere" in done.stderr
@@ -126,19 +136,21 @@ def test_a_missing_checkpoint_is_exit_code_2(kafka: Kafka, tmp_path: Path) -> No
 
 
 async def test_a_topic_that_differs_is_exit_code_2_with_the_difference(
-    kafka: Kafka, tmp_path: Path
+    kafka: Kafka, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     (ads, *_) = topics.topic_specs(kafka.prefix)
     await topics.create_missing(kafka, [topics.TopicSpec(ads.name, 3, ads.config)])
-    done = serve("--config", str(config(tmp_path, kafka)))
+    done = serve("--config", str(write_config(tmp_path, kafka)))
     assert done.returncode == 2
     assert f"{ads.name}: partitions is 3, not 4" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_absent_broker_is_exit_code_1_with_its_address(tmp_path: Path) -> None:
+def test_an_absent_broker_is_exit_code_1_with_its_address(
+    tmp_path: Path, write_config: WriteConfig
+) -> None:
     kafka = Kafka("127.0.0.1:1", f"t{uuid4().hex[:8]}-")
-    done = serve("--config", str(config(tmp_path, kafka)))
+    done = serve("--config", str(write_config(tmp_path, kafka)))
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr

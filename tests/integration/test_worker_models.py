@@ -5,6 +5,7 @@ The world is small and made up; the models, the broker and the worker are real.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,26 +128,15 @@ def state_dir(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(state_dir: Path, kafka: Kafka) -> Path:
-    path = state_dir / f"{kafka.prefix}.toml"
-    path.write_text(
-        f"""
-        [kafka]
-        bootstrap = "{kafka.bootstrap}"
-        prefix = "{kafka.prefix}"
-        [worker]
-        id = "{kafka.prefix}worker"
-        state_dir = "{state_dir}"
-        port = 0
-        log_format = "json"
+def config(state_dir: Path, kafka: Kafka, write_config: Callable[..., Path]) -> Path:
+    more = """
         [clock]
         mode = "replay"
         [models]
         retriever = "finds"
         ranker = "orders"
         """
-    )
-    return path
+    return write_config(state_dir, kafka, more)
 
 
 async def publish(kafka: Kafka, world: World) -> None:

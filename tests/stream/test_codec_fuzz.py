@@ -127,7 +127,7 @@ rules = st.builds(Rule, allow=st.none() | listed, deny=st.none() | listed)
     ids,
     st.builds(
         Ad,
-        version=ids,
+        version=st.integers(0, MAX_ID - 1),
         advertiser=texts,
         campaign=texts,
         features=st.dictionaries(
@@ -154,7 +154,7 @@ def test_every_ad_survives_both_ways(record, ad_id, ad):
         ad_id=st.none() | ids,
         action=texts,
         time_ms=st.integers(0, NOW_MS),
-        value=st.floats(allow_nan=False, allow_infinity=False),
+        value=st.floats(-1e12, 1e12),
         features=st.dictionaries(fields, listed, max_size=4),
     ),
 )

@@ -4,7 +4,9 @@ import pytest
 
 from stream.codec import decode_control
 from stream.deadletters import (
+    CUT_HEADER,
     DETAIL_HEADER,
+    MAX_VALUE_BYTES,
     OFFSET_HEADER,
     PARTITION_HEADER,
     REASON_HEADER,
@@ -62,3 +64,11 @@ def test_a_record_of_any_size_fits_on_its_dead_letter_topic(record):
         added = sum(len(name) + len(value) for name, value in letter.headers)
         assert MAX_DETAIL // 10 < added < 2 * MAX_DETAIL
         assert MAX_MESSAGE_BYTES + added < MAX_DEAD_LETTER_BYTES
+
+
+def test_a_value_that_only_compression_made_fit_is_cut_and_says_so(record):
+    """Else the dead letter would be refused, and the same record met again for ever."""
+    value = b"x" * (3 * MAX_DEAD_LETTER_BYTES)
+    letter = dead_letter(record(b"1", value), Reason.UNDECODABLE, "")
+    assert letter.value == value[:MAX_VALUE_BYTES]
+    assert dict(letter.headers)[CUT_HEADER] == str(len(value)).encode()

@@ -14,6 +14,7 @@ seconds, so nothing is cached on disk.
 
 from __future__ import annotations
 
+from .exposures import products_of
 from .fields import (
     ACTION,
     CONTEXT_FIELDS,
@@ -42,6 +43,7 @@ __all__ = [
     "Recording",
     "ads",
     "events",
+    "products_of",
     "training_tables",
     "users",
     "visits",

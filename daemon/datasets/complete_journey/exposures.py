@@ -18,6 +18,8 @@ from .wheel import Ints, placements
 
 # Keys pack several ids into one integer, which sorts much faster than rows of several columns;
 # the data's ids (stores below 2^16, products below 2^25) leave room.
+# An ad id is the product, then one digit for the mailer slot.
+_SLOT_CODES = 10
 _PRODUCT_BITS, _STORE_BITS = 32, 20
 
 
@@ -74,8 +76,13 @@ def ad_ids(table: pa.Table) -> Ints:
     """[N] int64 ad ids of placements: an ad is a product in a mailer slot."""
     slot = pc.index_in(table["mailer_location"], value_set=pa.array(list(SLOTS))).to_numpy()
     codes = np.array(list(SLOTS.values()), np.int64)
-    ids: Ints = table["product_id"].to_numpy() * 10 + codes[slot]
+    ids: Ints = table["product_id"].to_numpy() * _SLOT_CODES + codes[slot]
     return ids
+
+
+def products_of(ad: Ints) -> Ints:
+    """The product of each ad id."""
+    return ad // _SLOT_CODES
 
 
 def _keys(week: Ints, store: Ints, product: Ints) -> Ints:

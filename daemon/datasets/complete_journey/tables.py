@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from model.tables import TrainingTables
 
-from .exposures import Exposures, ad_ids, exposures
+from .exposures import Exposures, ad_ids, exposures, products_of
 from .fields import ACTION, PRODUCT_FIELDS, PROFILE_FIELDS, SLOTS
 from .weeks import FIRST_WEEK, LAST_WEEK, week_starts_ms
 from .wheel import Ints, demographics, placements, products, purchases, texts
@@ -29,7 +29,11 @@ _AD_BITS = 40
 def training_tables(
     until_week: int, negatives_per_positive: int = NEGATIVES_PER_POSITIVE
 ) -> TrainingTables:
-    """What was known at the start of `until_week`, for both models to learn from."""
+    """What was known at the start of `until_week`, for both models to learn from.
+
+    One thing is not: which households the visits are of is decided by their baskets in the whole
+    year, so that figures are comparable with others on this data.
+    """
     return TrainingTables(
         events=events(until_week),
         users=users(),
@@ -190,6 +194,6 @@ def _product_columns(product_ids: Ints) -> dict[str, pa.ChunkedArray]:
 def _item_columns(ids: Ints) -> dict[str, pa.ChunkedArray | pa.Array]:
     slot = np.searchsorted(list(SLOTS.values()), ids % 10).astype(np.int32)
     return {
-        **_product_columns(ids // 10),
+        **_product_columns(products_of(ids)),
         "slot": pa.DictionaryArray.from_arrays(slot, list(SLOTS)),
     }

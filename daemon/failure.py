@@ -1,4 +1,4 @@
-"""A verb that could not do what it was asked."""
+"""What could not be done, for a person to read."""
 
 from __future__ import annotations
 

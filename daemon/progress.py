@@ -17,7 +17,7 @@ from rich.progress import (
 
 from model.progress import Progress as Report
 
-from ..replay import Progress as Sent
+from .replay import Progress as Sent
 
 
 @contextmanager
