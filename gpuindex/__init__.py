@@ -14,6 +14,7 @@ from .errors import (
     MemoryBudgetExceeded,
     SnapshotUnsupported,
 )
+from .explain import Explanation, Match, explain
 from .index import Index
 from .query import Query
 from .settings import IndexSettings
@@ -28,6 +29,7 @@ __all__ = [
     "Applied",
     "Candidates",
     "DeliveryBatch",
+    "Explanation",
     "FeatureDictionary",
     "Index",
     "IndexFault",
@@ -35,11 +37,13 @@ __all__ = [
     "IndexView",
     "InvalidBatch",
     "InvalidQuery",
+    "Match",
     "MemoryBudgetExceeded",
     "Query",
     "Rule",
     "ShardKind",
     "SnapshotUnsupported",
     "Targeting",
+    "explain",
     "warm",
 ]

@@ -47,6 +47,8 @@ class AdBatch:
         embeddings: [B, D] int8.
         payload: [B, P] int64.
         targeting: B rule sets, None for no rule.
+        groups: [B] int32, whose ads a query may limit together, as an
+            advertiser's; negative for none, and None for none at all.
     """
 
     ad_ids: Int64
@@ -58,6 +60,7 @@ class AdBatch:
     embeddings: Int8
     payload: Int64
     targeting: Sequence[Targeting | None]
+    groups: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.ad_ids)
@@ -74,6 +77,8 @@ class AdBatch:
         _require(self.weights, "weights", np.uint8, (features,))
         _require(self.embeddings, "embeddings", np.int8, (records, embedding_width))
         _require(self.payload, "payload", np.int64, (records, payload_width))
+        if self.groups is not None:
+            _require(self.groups, "groups", np.int32, (records,))
         if len(self.targeting) != records:
             raise InvalidBatch(f"{len(self.targeting)} rule sets for {records} records")
         offsets = self.feature_offsets

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from .arrays import Int8, Int32, Int64, grown
 
+NO_GROUP = -1
+
 
 @dataclass(frozen=True, eq=False)
 class AdColumns:
@@ -17,6 +19,7 @@ class AdColumns:
         ad_ids: [A] int64.
         versions: [A] int64.
         targeting: [A] int32, numbers of rule sets.
+        groups: [A] int32, negative for none.
         embeddings: [A, D] int8.
         payload: [A, P] int64.
     """
@@ -24,6 +27,7 @@ class AdColumns:
     ad_ids: Int64
     versions: Int64
     targeting: Int32
+    groups: Int32
     embeddings: Int8
     payload: Int64
 
@@ -34,6 +38,7 @@ class AdColumns:
             ad_ids=np.empty(ads, np.int64),
             versions=np.empty(ads, np.int64),
             targeting=np.empty(ads, np.int32),
+            groups=np.empty(ads, np.int32),
             embeddings=np.empty((ads, embedding_width), np.int8),
             payload=np.empty((ads, payload_width), np.int64),
         )

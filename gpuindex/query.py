@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from .arrays import Float32, Int16, Int32
+from .arrays import Float32, Int16, Int32, Int64
 from .batch import BIAS_LIMIT
 from .errors import InvalidQuery
 from .targeting import Rule
@@ -31,6 +31,8 @@ EMBEDDING_LIMIT = 128
 WEIGHT_LIMIT = 255
 
 MAX_QUERY_BITS = 12
+
+_NOBODY: Int64 = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,8 @@ class Query:
         filters: rules that the ads' own features must satisfy: one of `allow`
             present, none of `deny`.
         query_bits: size of a quantised weight, 1..12, sign apart.
+        excluded: [E] int64, ads that are not wanted.
+        group_limit: most ads of one group; None for no limit.
     """
 
     feature_ids: Int32
@@ -64,6 +68,13 @@ class Query:
     audience: Mapping[str, frozenset[str]] = field(default_factory=dict)
     filters: tuple[Rule, ...] = ()
     query_bits: int = 6
+    excluded: Int64 = field(default_factory=lambda: _NOBODY)
+    group_limit: int | None = None
+
+    @property
+    def signed_seed(self) -> int:
+        """The low 64 bits of the seed, as int64."""
+        return (self.seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +158,8 @@ def _check(query: Query, embedding_width: int) -> None:
         raise InvalidQuery(f"query_bits is {query.query_bits}; allowed are 1..{MAX_QUERY_BITS}")
     if query.mode not in ("full", "sparse"):
         raise InvalidQuery(f'mode is "{query.mode}"; allowed are "full" and "sparse"')
+    if query.group_limit is not None and query.group_limit < 1:
+        raise InvalidQuery(f"group_limit is {query.group_limit}; it must be at least 1")
     finite = np.isfinite(query.weights).all() and np.isfinite(query.bias_weight)
     if query.vector is not None:
         finite = finite and np.isfinite(query.vector).all() and np.isfinite(query.embedding_scale)

@@ -19,7 +19,7 @@ from .kernels.cpu import shards
 from .postings import DenseColumns, Postings, SegmentLists
 
 SEGMENT_FIELDS = ("features", "bounds", "counts", "lows", "weights")
-COLUMN_FIELDS = ("ad_ids", "versions", "targeting", "embeddings", "payload")
+COLUMN_FIELDS = ("ad_ids", "versions", "targeting", "groups", "embeddings", "payload")
 
 ShardKind = Literal["base", "delta", "tail"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .arrays import Int32, Int64, UInt8, grown
 from .batch import AdBatch
-from .columns import AdColumns
+from .columns import NO_GROUP, AdColumns
 from .kernels.cpu.admit import UPSERTED, append
 from .postings import Postings
 from .shard import Shard, latest_of
@@ -96,6 +96,9 @@ class Tail:
         columns.ad_ids[self.ads : end] = batch.ad_ids[upserted]
         columns.versions[self.ads : end] = versions
         columns.targeting[self.ads : end] = targeting
+        columns.groups[self.ads : end] = (
+            NO_GROUP if batch.groups is None else batch.groups[upserted]
+        )
         columns.embeddings[self.ads : end] = batch.embeddings[upserted]
         columns.payload[self.ads : end] = batch.payload[upserted]
         stamp = append(

@@ -77,6 +77,10 @@ class TargetingTable:
             (admits(targeting, audience) for targeting in self._sets[:count]), np.uint8, count
         )
 
+    def set(self, number: int) -> Targeting:
+        """The set of a number."""
+        return self._sets[number]
+
     def sets(self) -> list[Targeting]:
         """All sets by number, a copy."""
         return self._sets.copy()

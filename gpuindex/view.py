@@ -5,9 +5,11 @@ long it lives and whatever the writer does meanwhile. Reading takes no lock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Float32, Int32, Int64, UInt8
 from .columns import AdColumns
@@ -18,14 +20,19 @@ from .kernels.cpu.score import NARROW_SHARE, mark, score
 from .kernels.cpu.shards import PAGE_SLOTS
 from .kernels.cpu.states import ACTIVE, FUNDED
 from .kernels.cpu.topk import topk
+from .limits import within_limit
 from .query import IntegerQuery, Query, to_integers
 from .scratch import Scratch, own_scratch
 from .shard import Shard, ShardKind
 from .slots import SlotsView
 from .tail import TailView
-from .targeting import Audience, Rule, TargetingTable
+from .targeting import Audience, TargetingTable
 
 LOWEST_SCORE = int(np.iinfo(np.int32).min)
+
+# A limit that keeps most of what was found out is met with few, ever larger searches.
+LIMITED_GROWTH = 4
+
 _NO_MASK: UInt8 = np.zeros(0, np.uint8)
 _EVERYONE: UInt8 = np.ones(1, np.uint8)
 
@@ -50,6 +57,15 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ad_ids)
+
+    def chosen(self, places: Int64) -> "Candidates":
+        """Those at the given places, [m] int64."""
+        return replace(
+            self,
+            ad_ids=self.ad_ids[places],
+            slots=self.slots[places],
+            scores=self.scores[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ class IndexView:
     targeting_count: int
 
     def search(self, query: Query, k: int, within: Int64 | None = None) -> Candidates:
-        """The exact K best eligible ads.
+        """The exact K best eligible ads, or the best that keep to the query's group limit.
 
         Args:
             query: what to look for.
@@ -110,6 +126,20 @@ class IndexView:
         """
         if k < 1:
             raise InvalidQuery(f"k is {k}; it must be at least 1")
+        if query.group_limit is None:
+            return self._best(query, k, within)
+        wanted = k
+        while True:
+            found = self._best(query, wanted, within)
+            # Taking ads in order, as long as their group has room, gives the best that the limit
+            # allows; so what is missing can only come behind everything found so far.
+            kept = np.flatnonzero(within_limit(self.groups(found.slots), query.group_limit))
+            if len(kept) >= k or len(found) < wanted:
+                return found.chosen(kept[:k])
+            wanted *= LIMITED_GROWTH
+
+    def _best(self, query: Query, k: int, within: Int64 | None) -> Candidates:
+        """The exact K best eligible ads, whatever their groups."""
         width = self.tail.columns.embeddings.shape[1]
         integers = to_integers(query, self.feature_count, width)
         k = max(1, min(k, self.slots.count))
@@ -137,9 +167,9 @@ class IndexView:
             self.slots.pages,
             pool.states,
             query.now_ms,
-            _as_int64(query.seed),
+            query.signed_seed,
             self._allowed(query.audience),
-            self._mask(query.filters, within),
+            self._mask(query, within),
             scratch.keys,
             scores,
             ads,
@@ -158,13 +188,13 @@ class IndexView:
         Returns:
             [n, P] int64 and [n] float32.
         """
-        payload = np.empty((len(slots), self.tail.columns.payload.shape[1]), np.int64)
-        parts = np.searchsorted(self._all_firsts(), slots, side="right") - 1
-        for part in np.unique(parts):
-            chosen = parts == part
-            columns, first = self._part(int(part))
-            payload[chosen] = columns.payload[slots[chosen] - first]
+        payload: Int64 = self._column("payload", slots)
         return payload, self.slots.pool.states["bid"][self._page_places(slots)]
+
+    def groups(self, slots: Int32) -> Int32:
+        """[n] int32, the groups of ads at [n] int32 slots, negative for none."""
+        groups: Int32 = self._column("groups", slots)
+        return groups
 
     def find(self, ad_ids: Int64) -> Int64:
         """[m] int64, the slot of each ad in this view, or -1."""
@@ -172,7 +202,7 @@ class IndexView:
         for part in range(len(self.shards) + 1):
             source = self.tail if part == len(self.shards) else self.shards[part]
             local = source.find(ad_ids)
-            candidate = np.where(local >= 0, local + self._part(part)[1], 0)
+            candidate = np.where(local >= 0, local + self.part(part)[1], 0)
             seen = (local >= 0) & (self.slots.dead[candidate] > self.epoch)
             slots[seen] = candidate[seen]
         return slots
@@ -182,8 +212,8 @@ class IndexView:
         slot = int(self.find(np.array([ad_id], np.int64))[0])
         if slot < 0:
             return AdState(False, None, None, None, False, ("absent",))
-        part = int(np.searchsorted(self._all_firsts(), slot, side="right")) - 1
-        columns, first = self._part(part)
+        part = self.part_of(slot)
+        columns, first = self.part(part)
         state = self.slots.pool.states[self.slots.pages[slot // PAGE_SLOTS], slot % PAGE_SLOTS]
         failing = {
             "paused": not state["gate"] & ACTIVE,
@@ -201,6 +231,16 @@ class IndexView:
             eligible=not reasons,
             reasons=reasons,
         )
+
+    def part_of(self, slot: int) -> int:
+        """The number of the part that holds a slot: a shard's, or behind them the tail's."""
+        return int(np.searchsorted(self._all_firsts(), slot, side="right")) - 1
+
+    def part(self, number: int) -> tuple[AdColumns, int]:
+        """Columns and first slot of a shard, or of the tail behind them."""
+        if number == len(self.shards):
+            return self.tail.columns, self.tail.first_slot
+        return self.shards[number].columns, int(self.first_slots[number])
 
     def counts(self) -> Mapping[ShardKind, int]:
         """Ads that this view sees, by kind of shard."""
@@ -250,16 +290,18 @@ class IndexView:
             return _EVERYONE
         return self.targeting.evaluate(audience, self.targeting_count)
 
-    def _mask(self, filters: tuple[Rule, ...], within: Int64 | None) -> UInt8:
+    def _mask(self, query: Query, within: Int64 | None) -> UInt8:
         """[N] uint8, 0 where a slot is out of question; [0] if none is."""
-        if within is None and not filters:
+        if within is None and not query.filters and not len(query.excluded):
             return _NO_MASK
         mask = np.ones(self.slots.count, np.uint8)
         if within is not None:
             slots = self.find(within)
             mask[:] = 0
             mask[slots[slots >= 0]] = 1
-        for rule in filters:
+        excluded = self.find(query.excluded)
+        mask[excluded[excluded >= 0]] = 0
+        for rule in query.filters:
             if rule.allow is not None:
                 allowed = np.zeros(self.slots.count, np.uint8)
                 self._mark(rule.field, rule.allow, 1, allowed)
@@ -283,18 +325,19 @@ class IndexView:
     def _all_firsts(self) -> Int64:
         return np.append(self.first_slots, self.tail.first_slot)
 
-    def _part(self, part: int) -> tuple[AdColumns, int]:
-        if part == len(self.shards):
-            return self.tail.columns, self.tail.first_slot
-        return self.shards[part].columns, int(self.first_slots[part])
+    def _column(self, name: str, slots: Int32) -> NDArray[Any]:
+        """[n, ...], the values of a column at [n] int32 slots of any shards."""
+        own = getattr(self.tail.columns, name)
+        values = np.empty((len(slots), *own.shape[1:]), own.dtype)
+        parts = np.searchsorted(self._all_firsts(), slots, side="right") - 1
+        for part in np.unique(parts):
+            chosen = parts == part
+            columns, first = self.part(int(part))
+            values[chosen] = getattr(columns, name)[slots[chosen] - first]
+        return values
 
     def _page_places(self, slots: Int32) -> tuple[Int32, Int32]:
         return self.slots.pages[slots // PAGE_SLOTS], slots % PAGE_SLOTS
 
     def _living(self, first_slot: int, ads: int) -> int:
         return int(np.count_nonzero(self.slots.dead[first_slot : first_slot + ads] > self.epoch))
-
-
-def _as_int64(value: int) -> int:
-    """The low 64 bits of any integer, as int64."""
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gpuindex import (
     IndexView,
     Query,
     Rule,
+    explain,
     snapshots,
 )
 from gpuindex.kernels.cpu.draws import paced
@@ -47,6 +49,7 @@ ads = st.fixed_dictionaries(
         "embedding": st.lists(st.integers(-128, 127), min_size=3, max_size=3),
         "payload": st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=2),
         "targeting": st.none() | st.lists(rules, max_size=2).map(tuple),
+        "group": st.integers(-1, 2),
         "deleted": st.just(False),
     }
 )
@@ -91,6 +94,8 @@ queries = st.builds(
     audience=audiences,
     filters=st.lists(rules, max_size=2).map(tuple),
     query_bits=st.sampled_from([1, 6, 12]),
+    excluded=st.lists(ad_ids, max_size=3).map(lambda ids: np.array(ids, np.int64)),
+    group_limit=st.none() | st.integers(1, 3),
 )
 
 DEFAULT_STATE = {
@@ -161,6 +166,7 @@ class Oracle:
                 for each in ad["targeting"] or ()
             )
             and all(each.admits(frozenset(own.get(each.field, ()))) for each in query.filters)
+            and ad["ad_id"] not in query.excluded
         )
 
     def search(self, query: Query, k: int, within: list[int] | None) -> list[tuple[int, int]]:
@@ -183,7 +189,14 @@ class Oracle:
                 score += int(np.rint(bias * np.float32(integers.bias_factor)))
             if query.mode == "full" or score > 0:
                 found.append((-score, ad_id))
-        return [(ad_id, -score) for score, ad_id in sorted(found)[:k]]
+        kept: list[tuple[int, int]] = []
+        of_group: Counter[int] = Counter()
+        for negated, ad_id in sorted(found):
+            group = self.ads[ad_id]["group"]
+            of_group[group] += 1
+            if query.group_limit is None or group < 0 or of_group[group] <= query.group_limit:
+                kept.append((ad_id, -negated))
+        return kept[:k]
 
 
 def ad_batch(records: list[dict[str, Any]]) -> AdBatch:
@@ -198,6 +211,7 @@ def ad_batch(records: list[dict[str, Any]]) -> AdBatch:
         embeddings=np.array([r.get("embedding", [0] * 3) for r in records], np.int8),
         payload=np.array([r.get("payload", [0] * 2) for r in records], np.int64),
         targeting=[record.get("targeting") for record in records],
+        groups=np.array([record.get("group", -1) for record in records], np.int32),
     )
 
 
@@ -301,6 +315,22 @@ class IndexMachine(RuleBasedStateMachine):
             for ad_id, row, bid in zip(found.ad_ids.tolist(), payload, bids, strict=True):
                 assert row.tolist() == oracle.ads[ad_id]["payload"]
                 assert bid == np.float32(oracle.state(ad_id)["bid"])
+
+    @rule(ad_id=ad_ids, query=queries, within=st.none() | st.lists(ad_ids, max_size=5))
+    def explain(self, ad_id: int, query: Query, within: list[int] | None) -> None:
+        """Present, eligible, score and rank are those of the search."""
+        wanted = None if within is None else np.array(within, np.int64)
+        for view, oracle in [(self.view, self.visible), *self.held]:
+            answer = explain(view, ad_id, query, wanted)
+            assert answer.state.present == (ad_id in oracle.ads)
+            limited = dict(oracle.search(query, len(oracle.ads) + 1, within))
+            assert (not answer.reasons) == (ad_id in limited)
+            unlimited = dataclasses.replace(query, group_limit=None)
+            ranking = oracle.search(unlimited, len(oracle.ads) + 1, within)
+            if (ad_id, answer.points) in ranking:
+                assert answer.rank == ranking.index((ad_id, answer.points)) + 1
+            else:
+                assert set(answer.reasons) - {"group_limit"}
 
     @rule(ad_id=ad_ids, now_ms=st.integers(0, 10))
     def describe(self, ad_id: int, now_ms: int) -> None:

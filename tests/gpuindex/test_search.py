@@ -1,5 +1,6 @@
 """A search finds exactly the best ads, whatever the layout of the index."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -247,3 +248,38 @@ def test_an_empty_index_has_no_candidates(new_index: Any, new_query: Any) -> Non
     index = new_index(1)
     for mode in ("sparse", "full"):
         assert len(index.view.search(new_query(1, mode), 5)) == 0
+
+
+@pytest.mark.parametrize("mode", ["full", "sparse"])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_group_limit_gives_the_best_ads_that_it_allows(
+    new_index: Any, catalog: Any, new_query: Any, mode: str, limit: int
+) -> None:
+    """One group holds all of the best ads, so the answer lies far behind them."""
+    known = catalog.drawn(3_000, [0.7, 0.9, 0.4])
+    index = new_index(3)
+    query = new_query(3, mode)
+    ranking, scores = known.best(query, 3_000)
+    place = {ad_id: at for at, ad_id in enumerate(ranking)}
+    groups = np.array(
+        [
+            0 if place.get(ad_id, 9_999) < 1_000 else ad_id % 5 - 1
+            for ad_id in known.ad_ids.tolist()
+        ],
+        np.int32,
+    )
+    batch = known.batch(slice(None))
+    index.apply(type(batch)(**{**vars(batch), "groups": groups}))
+    index.apply_delivery(known.delivery())
+    group_of = dict(zip(known.ad_ids.tolist(), groups.tolist(), strict=True))
+    taken: dict[int, int] = {}
+    expected = []
+    for ad_id, score in zip(ranking, scores, strict=True):
+        group = group_of[ad_id]
+        taken[group] = taken.get(group, 0) + 1
+        if group < 0 or taken[group] <= limit:
+            expected.append((ad_id, score))
+    for k in (1, 8, 40):
+        limited = dataclasses.replace(query, group_limit=limit)
+        found = index.publish().search(limited, k)
+        assert list(zip(found.ad_ids.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
