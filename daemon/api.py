@@ -17,8 +17,15 @@ from aiohttp.typedefs import Handler
 
 from monitoring import exporter
 from monitoring.metrics import REQUESTS, UNKNOWN_KEYS
-from stream.codec import decode_request_body, encode_response, parse_id
+from stream.codec import (
+    decode_explain_body,
+    decode_request_body,
+    encode_explanation,
+    encode_response,
+    parse_id,
+)
 from stream.errors import RequestRejected
+from stream.records import ErrorBody
 
 from .clock import wall_ms
 
@@ -81,9 +88,16 @@ class Routes:
             body=encode_response(response), status=status, content_type="application/json"
         )
 
-    async def explain(self, _: web.Request) -> web.Response:
-        """`POST /v1/explain`: not in this version."""
-        return error("unsupported", "explain is not supported by this version")
+    async def explain(self, http: web.Request) -> web.Response:
+        """`POST /v1/explain`: a score-request and an ad id in, the ad's part in it out."""
+        try:
+            request, ad_id = decode_explain_body(await http.read())
+        except RequestRejected as rejected:
+            return error(rejected.code, rejected.message)
+        answer = await self._worker.desk.explain(request, ad_id)
+        if isinstance(answer, ErrorBody):
+            return error(answer.code, answer.message)
+        return web.Response(body=encode_explanation(answer), content_type="application/json")
 
     async def status(self, _: web.Request) -> web.Response:
         """`GET /v1/status`: readiness, clock, epoch, offsets, lag, models, memory."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stream.errors import StreamError
 
-from .commands import ad, broker, demo, replay, serve, status, topics, train
+from .commands import ad, broker, demo, explain, replay, serve, status, topics, train
 from .failure import Failed
 from .logs import configure_logging
 from .settings import ConfigurationError
@@ -32,6 +32,7 @@ app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)
 app.command("ad")(ad.ad)
+app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 
 

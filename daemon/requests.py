@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
@@ -26,7 +28,7 @@ from stream.codec import Message, decode_request, encode_id, encode_response
 from stream.deadletters import dead_letter
 from stream.errors import RequestRejected
 from stream.publish import Publisher, PublishFailed
-from stream.records import ErrorBody, ScoreRequest, ScoreResponse
+from stream.records import ErrorBody, Explanation, ScoreRequest, ScoreResponse
 from stream.settings import Kafka
 from stream.topics import SCORE_REQUESTS, SCORE_RESPONSES
 
@@ -34,6 +36,8 @@ from .clock import wall_ms
 from .scoring import RequestRefused, Scorer
 
 log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 # Between two tries to keep a record that can neither be answered nor dead-lettered.
 RETRY_S = 1.0
@@ -69,12 +73,17 @@ class RequestDesk:
             written_ms: its record time, from which its deadline counts; epoch ms.
         """
         if self._free.locked():
-            message = f"{self._max_queue} requests are waiting; try again later"
-            response = _failed(request, "overloaded", message)
             REQUESTS.labels("overloaded").inc()
-            return response
+            return _failed(request, self._overloaded())
         await self._free.acquire()
         return await self._answer(request, written_ms)
+
+    async def explain(self, request: ScoreRequest, ad_id: int) -> Explanation | ErrorBody:
+        """Say what one ad is to a request; waits and is refused as `answer`."""
+        if self._free.locked():
+            return self._overloaded()
+        await self._free.acquire()
+        return await self._on_thread(self._scorer.explain, request, ad_id)
 
     async def accept(self, message: Message) -> None:
         """Take a record of `score-requests`; waits for a place in the queue, not for the score."""
@@ -100,29 +109,34 @@ class RequestDesk:
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         """Score a request that has a place in the queue, and give the place back."""
         began_s = time.perf_counter()
-        self._waiting += 1
-        try:
-            response = await self._scored(request, written_ms)
-        finally:
-            self._waiting -= 1
-            self._free.release()
+        scored = await self._on_thread(self._score, request, written_ms)
+        response = _failed(request, scored) if isinstance(scored, ErrorBody) else scored
         REQUESTS.labels(response.error.code if response.error else "ok").inc()
         REQUEST_SECONDS.labels("total").observe(time.perf_counter() - began_s)
         return response
 
-    async def _scored(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
-        if not self._readiness.ready:
-            reasons = self._readiness.reasons().items()
-            return _failed(request, "not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
+    async def _on_thread(
+        self, call: Callable[[ScoreRequest, int], Result], request: ScoreRequest, argument: int
+    ) -> Result | ErrorBody:
+        """Run a call in its turn, or say why not, and give the request's place back."""
+        self._waiting += 1
         try:
+            if not self._readiness.ready:
+                reasons = self._readiness.reasons().items()
+                return ErrorBody("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._score, request, written_ms)
+            return await loop.run_in_executor(self._thread, call, request, argument)
         except RequestRefused as refused:
-            return _failed(request, refused.code, refused.message)
+            return ErrorBody(refused.code, refused.message)
         except Exception:
             log.exception("request_failed", request_id=request.request_id)
-            message = "scoring failed; the worker's log has the reason"
-            return _failed(request, "internal", message)
+            return ErrorBody("internal", "scoring failed; the worker's log has the reason")
+        finally:
+            self._waiting -= 1
+            self._free.release()
+
+    def _overloaded(self) -> ErrorBody:
+        return ErrorBody("overloaded", f"{self._max_queue} requests are waiting; try again later")
 
     def _score(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         if request.deadline_ms is not None and wall_ms() > written_ms + request.deadline_ms:
@@ -160,7 +174,6 @@ class RequestDesk:
             log.error("response_not_published", request_id=response.request_id, error=str(error))
 
 
-def _failed(request: ScoreRequest, code: str, message: str) -> ScoreResponse:
+def _failed(request: ScoreRequest, error: ErrorBody) -> ScoreResponse:
     """An answer that says why there is none."""
-    error = ErrorBody(code=code, message=message)
     return ScoreResponse(request_id=request.request_id, user_id=request.user_id, error=error)

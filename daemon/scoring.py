@@ -13,15 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
-from gpuindex import Candidates, Query
+from gpuindex import Candidates, Query, explain
 from model.features import Encoder, Request
 from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
-from stream.records import ScoredAd, ScoreRequest, ScoreResponse
+from stream.records import (
+    Explanation,
+    MatchedFeature,
+    ScoredAd,
+    ScoreRequest,
+    ScoreResponse,
+    UserEvent,
+)
+from stream.topics import USER_EVENTS
 
 from .clock import Clock
 from .features import FeatureMap
+from .frequency import capped
 from .histories import EncodedHistories
 from .index_writer import Published
 from .models import NONE, Models
@@ -35,6 +45,10 @@ TASKS = ("engage", "consume")
 UNSUPPORTED_FIELDS = ("min_offsets", "max_staleness_ms")
 
 
+# What the index calls a rule is called after the request's field here.
+REASONS = {"excluded": "frequency_cap", "group_limit": "max_per_advertiser"}
+
+
 class RequestRefused(Exception):
     """The request is well-formed and cannot be answered; `code` is the response's error code."""
 
@@ -42,6 +56,32 @@ class RequestRefused(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request as retrieval reads it, and the state that it is held against.
+
+    Attributes:
+        published: what is searched.
+        event_offsets: what the user's history rests on.
+        user: the user's side as the models read it; None without any model.
+        query: what is looked for.
+        among: [n] int64, the ads to choose from; None for all.
+        cut: how many ads retrieval hands on.
+    """
+
+    published: Published
+    event_offsets: dict[int, int]
+    user: Request | None
+    query: Query
+    among: NDArray[np.int64] | None
+    cut: int
+
+    @property
+    def offsets(self) -> dict[str, dict[int, int]]:
+        """The next offset not yet applied, by topic and partition."""
+        return {**self.published.offsets, USER_EVENTS: self.event_offsets}
 
 
 @dataclass(frozen=True)
@@ -63,16 +103,20 @@ class Scorer:
         histories: EncodedHistories | None,
         published: Callable[[], Published],
         event_offsets: Callable[[], dict[int, int]],
+        events: Callable[[int], list[UserEvent]],
         clock: Clock,
         settings: ScoringSection,
+        query_bits: int,
     ) -> None:
         self._models = models
         self._features = features
         self._histories = histories
         self._published = published
         self._event_offsets = event_offsets
+        self._events = events
         self._clock = clock
         self._settings = settings
+        self._query_bits = query_bits
 
     def score(self, request: ScoreRequest) -> ScoreResponse:
         """Answer one request.
@@ -81,31 +125,20 @@ class Scorer:
             RequestRefused: the request asks for what this version or configuration cannot do.
         """
         began = time.perf_counter()
-        self._check(request)
-        now_ms = self._clock.now_ms() if request.now_ms is None else request.now_ms
-        # Histories first: the offsets that the answer names are never ahead of what it used.
-        event_offsets = self._event_offsets()
-        published = self._published()
+        asked = self._asked(request)
+        user, among = asked.user, asked.among
         versions = self._models.versions
         flags = [f"{kind}_none" for kind, version in versions.items() if version == NONE]
-        user = self._user(request, now_ms)
         if user is not None and not len(user.history.time_ms):
             flags.append("cold_start")
-        query = self._query(request, user, now_ms)
         with_features = time.perf_counter()
 
-        among, limit = None, self._settings.candidates
-        if isinstance(request.candidates, int):
-            limit = request.candidates
-        elif request.candidates is not None:
-            among = np.unique(np.array(request.candidates, np.int64))
-            limit = len(among)
-        found = published.view.search(query, max(request.k, limit), among)
+        found = asked.published.view.search(asked.query, asked.cut, among)
         if among is not None and len(found.ad_ids) < len(among):
             flags.append("candidates_missing")
         retrieved = time.perf_counter()
 
-        ranked = self._rank(request, user, published, found)
+        ranked = self._rank(request, user, asked.published, found)
         finished = time.perf_counter()
         CANDIDATES.observe(len(found.ad_ids))
         REQUEST_SECONDS.labels("features").observe(with_features - began)
@@ -117,8 +150,53 @@ class Scorer:
             ads=tuple(_scored(found, ranked, request.k)),
             models=dict(self._models.versions),
             epoch=found.epoch,
-            offsets={**published.offsets, "user-events": event_offsets},
+            offsets=asked.offsets,
             flags=tuple(flags),
+        )
+
+    def explain(self, request: ScoreRequest, ad_id: int) -> Explanation:
+        """Say what one ad is to a request: whether and why not served, and its score by parts.
+
+        Raises:
+            RequestRefused: as `score`.
+        """
+        asked = self._asked(request)
+        answer = explain(asked.published.view, ad_id, asked.query, asked.among)
+        state, unit = answer.state, answer.unit
+        judged = Explanation(
+            request_id=request.request_id,
+            user_id=request.user_id,
+            ad_id=ad_id,
+            present=state.present,
+            version=state.version,
+            shard=state.shard,
+            slot=state.slot,
+            eligible=not answer.reasons,
+            reasons=tuple(REASONS.get(reason, reason) for reason in answer.reasons),
+            cut=asked.cut,
+            models=dict(self._models.versions),
+            epoch=asked.published.view.epoch,
+            offsets=asked.offsets,
+        )
+        if not state.present:
+            return judged
+        return structs.replace(
+            judged,
+            score=answer.points * unit,
+            points=answer.points,
+            unit=unit,
+            features=tuple(
+                MatchedFeature(
+                    feature=match.feature,
+                    ad_weight=match.ad_weight / 255,
+                    query_weight=match.points * unit / (match.ad_weight / 255),
+                    points=match.points,
+                )
+                for match in answer.matches
+            ),
+            dense=answer.product,
+            bias=answer.bias,
+            rank=answer.rank,
         )
 
     def warm(self) -> None:
@@ -146,6 +224,22 @@ class Scorer:
             if number > self._settings.max_candidates:
                 limit = self._settings.max_candidates
                 raise RequestRefused("invalid_field", f"{name}: {number} ads; at most {limit}")
+
+    def _asked(self, request: ScoreRequest) -> _Asked:
+        self._check(request)
+        now_ms = self._clock.now_ms() if request.now_ms is None else request.now_ms
+        # Histories first: the offsets that the answer names are never ahead of what it used.
+        event_offsets = self._event_offsets()
+        published = self._published()
+        user = self._user(request, now_ms)
+        among, cut = None, self._settings.candidates
+        if isinstance(request.candidates, int):
+            cut = request.candidates
+        elif request.candidates is not None:
+            among = np.unique(np.array(request.candidates, np.int64))
+            cut = len(among)
+        query = self._query(request, user, now_ms)
+        return _Asked(published, event_offsets, user, query, among, max(request.k, cut))
 
     def _user(self, request: ScoreRequest, now_ms: int) -> Request | None:
         """The user's side as the models read it; None without any model."""
@@ -178,7 +272,16 @@ class Scorer:
             seed=request.effective_seed,
             audience={field: frozenset(values) for field, values in audience.items()},
             filters=rules(request.filters),
+            excluded=self._capped(request, now_ms),
+            group_limit=request.max_per_advertiser,
+            query_bits=self._query_bits,
         )
+
+    def _capped(self, request: ScoreRequest, now_ms: int) -> NDArray[np.int64]:
+        """Ads that the user has seen often enough."""
+        if request.frequency_cap is None:
+            return np.zeros(0, np.int64)
+        return capped(request.frequency_cap, lambda: self._events(request.user_id), now_ms)
 
     def _rank(
         self, request: ScoreRequest, user: Request | None, published: Published, found: Candidates

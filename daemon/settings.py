@@ -81,7 +81,7 @@ class IndexSection(Section):
         default=4_096, ge=1, description="ads in the tail that make it a delta shard"
     )
     compact_deltas: int = Field(default=8, ge=1, description="delta shards that start a compaction")
-    query_bits: Literal[6] = Field(
+    query_bits: Literal[6, 12] = Field(
         default=6, description="bits of one query weight, the sign apart"
     )
 

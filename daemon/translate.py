@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from gpuindex import AdBatch, DeliveryBatch, Rule, Targeting
+from gpuindex import NO_GROUP, AdBatch, DeliveryBatch, Rule, Targeting
 from stream.records import Ad, AdChange, ControlChange
 from stream.records import Rule as RecordRule
 
@@ -42,12 +42,15 @@ def ad_batch(changes: Sequence[AdChange], features: FeatureMap, models: Models) 
     offsets = np.zeros(len(changes) + 1, np.int32)
     ids: list[int] = []
     weights: list[float] = []
+    groups = np.full(len(changes), NO_GROUP, np.int32)
     for row, change in enumerate(changes):
         if change.ad is not None:
             for field, values in _fields(change.ad):
                 for value, weight in values.items():
                     ids.append(features.intern(f"{field}={value}"))
                     weights.append(weight)
+            if change.ad.advertiser:
+                groups[row] = features.intern(f"advertiser={change.ad.advertiser}")
         offsets[row + 1] = len(ids)
     payload = models.items([_NO_FEATURES if c.ad is None else c.ad.features for c in changes])
     return AdBatch(
@@ -61,6 +64,7 @@ def ad_batch(changes: Sequence[AdChange], features: FeatureMap, models: Models) 
         embeddings=models.embed(payload),
         payload=payload,
         targeting=[None if c.ad is None else rules(c.ad.targeting) or None for c in changes],
+        groups=groups,
     )
 
 

@@ -208,8 +208,10 @@ class Worker:
             histories=histories,
             published=lambda: self._writer.published,
             event_offsets=store.next_offsets,
+            events=store.read,
             clock=self._clock,
             settings=self.settings.scoring,
+            query_bits=self.settings.index.query_bits,
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:

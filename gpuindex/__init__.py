@@ -6,6 +6,7 @@ caller numbers features through `Index.features`.
 """
 
 from .batch import AdBatch, Applied, DeliveryBatch
+from .columns import NO_GROUP
 from .dictionary import FeatureDictionary
 from .errors import (
     IndexFault,
@@ -24,6 +25,7 @@ from .view import AdState, Candidates, IndexView
 from .warming import warm
 
 __all__ = [
+    "NO_GROUP",
     "AdBatch",
     "AdState",
     "Applied",

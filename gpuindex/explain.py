@@ -182,4 +182,5 @@ def _better(view: IndexView, ad_id: int, points: int, query: Query, within: Int6
     """Slots of the eligible ads that come before one of this score and id, group limits apart."""
     found = view.search(replace(query, group_limit=None), view.slots.count, within)
     ties = (found.scores == points) & (found.ad_ids < ad_id)
-    return found.slots[(found.scores > points) | ties]
+    better: Int32 = found.slots[(found.scores > points) | ties]
+    return better

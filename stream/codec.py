@@ -31,6 +31,7 @@ from .records import (
     ControlChange,
     Delivery,
     EventRecord,
+    Explanation,
     Fraction,
     Impression,
     NonEmpty,
@@ -223,6 +224,20 @@ def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) 
         return _request(body, unknown_keys)
 
 
+def decode_explain_body(
+    value: bytes, unknown_keys: Counter[str] | None = None
+) -> tuple[ScoreRequest, int]:
+    """Read the body of `POST /v1/explain`: a request, and the id of the ad to explain.
+
+    Raises:
+        RequestRejected: as `decode_request`.
+    """
+    body = _request_json(value)
+    with _answerable(body):
+        ad_id = _field_id(body.pop("ad_id", None), "ad_id")
+        return _request(body, unknown_keys), ad_id
+
+
 def decode_response(value: bytes) -> ScoreResponse:
     """Read a record of `score-responses`; keys that this version does not know are ignored.
 
@@ -272,6 +287,12 @@ def encode_response(response: ScoreResponse) -> bytes:
     return _encode_with_ids(response)
 
 
+def encode_explanation(explanation: Explanation) -> bytes:
+    """The answer of `POST /v1/explain`."""
+    body = msgspec.to_builtins(explanation, str_keys=True)
+    return _ENCODER.encode({**body, **{key: str(body[key]) for key in ("user_id", "ad_id")}})
+
+
 def encode_impression(impression: Impression) -> bytes:
     """The value on `impressions`."""
     return _encode_with_ids(impression)
@@ -292,6 +313,10 @@ def _request(body: dict[str, Any], unknown_keys: Counter[str] | None) -> ScoreRe
     candidates = body.get("candidates")
     if isinstance(candidates, list):
         ids["candidates"] = [_field_id(ad_id, "candidates") for ad_id in candidates]
+    cap = body.get("frequency_cap")
+    if isinstance(cap, dict) and isinstance(seen := cap.get("seen"), dict):
+        by_id = {_field_id(ad_id, "frequency_cap.seen"): times for ad_id, times in seen.items()}
+        ids["frequency_cap"] = {**cap, "seen": by_id}
     request = convert({**body, **ids}, ScoreRequest, SCORE_REQUESTS, unknown_keys)
     for fields in (request.user, request.context, request.filters):
         check_names(fields)

@@ -112,6 +112,19 @@ class EventRecord(Struct, frozen=True, gc=False):
     event: UserEvent
 
 
+class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a user may see one ad."""
+
+    most: Annotated[int, Meta(ge=1)]
+    """An ad that was seen this often is not eligible."""
+    window_ms: Annotated[int, Meta(ge=1, le=MAX_TIME_MS)] | None = None
+    """How far back the history counts; None: as far as it is kept."""
+    actions: Values | None = None
+    """The events that count; None: every one that names the ad."""
+    seen: dict[Unsigned63, Annotated[int, Meta(ge=0)]] | None = None
+    """ad id -> how often, by the caller's own count; None counts the user's history."""
+
+
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A request for the best ads for one user."""
 
@@ -137,6 +150,9 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_staleness_ms: Annotated[int, Meta(ge=0)] | None = None
     mode: Literal["full", "sparse"] = "full"
     rank: bool = True
+    max_per_advertiser: Annotated[int, Meta(ge=1)] | None = None
+    """How many ads of one advertiser may be in the answer; None: any number."""
+    frequency_cap: FrequencyCap | None = None
 
     @property
     def effective_seed(self) -> int:
@@ -176,6 +192,51 @@ class ScoreResponse(Struct, frozen=True, kw_only=True):
     """topic -> partition -> next offset not yet applied."""
     flags: tuple[str, ...] = ()
     error: ErrorBody | None = None
+
+
+class MatchedFeature(Struct, frozen=True):
+    """A feature that an ad and a request's query share."""
+
+    feature: str
+    """field=value."""
+    ad_weight: float
+    """Within (0, 1]."""
+    query_weight: float
+    points: int
+    """What it adds to the score, in units."""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """What one ad is to one request, with the state that this was judged by."""
+
+    request_id: str
+    user_id: int
+    ad_id: int
+    present: bool
+    version: int | None = None
+    shard: str | None = None
+    slot: int | None = None
+    eligible: bool
+    reasons: tuple[str, ...] = ()
+    """The rules that say no."""
+    score: float | None = None
+    """points * unit, as in the answer to the request."""
+    points: int | None = None
+    """The sum of all parts, exactly."""
+    unit: float | None = None
+    features: tuple[MatchedFeature, ...] = ()
+    """Greatest effect first."""
+    dense: int | None = None
+    """Points of the embedding product."""
+    bias: int | None = None
+    """Points of the bid's bias."""
+    rank: int | None = None
+    """Place among the eligible ads, from 1, before the cut."""
+    cut: int
+    """How many ads retrieval hands on."""
+    models: dict[str, str] = {}
+    epoch: int = 0
+    offsets: dict[str, dict[int, int]] = {}
 
 
 class ServedAd(Struct, frozen=True):

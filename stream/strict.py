@@ -17,10 +17,11 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from .errors import Reason, Rejected
-from .records import MAX_FEATURES, Rule
+from .records import MAX_FEATURES, FrequencyCap, Rule
 
-# Fields that hold rules by field name: the only structs inside a record's value.
+# The structs inside a record's value: rules by field name, and one of its own.
 _RULE_FIELDS: Final = ("targeting", "filters")
+_CAP_FIELD: Final = "frequency_cap"
 
 _ANY: Final[Decoder[Any]] = Decoder()
 
@@ -104,7 +105,7 @@ def _drop_unknown(body: Any, record: type[Struct]) -> int:
         rules = body.get(field)
         if isinstance(rules, dict):
             count += sum(_drop_unknown(rule, Rule) for rule in rules.values())
-    return count
+    return count + _drop_unknown(body.get(_CAP_FIELD), FrequencyCap)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..client import WorkerClient, WorkerUnreachable
@@ -15,15 +16,29 @@ def get(url: str, path: str) -> dict[str, Any]:
     Raises:
         Failed: no worker answers there, or it answers with an error.
     """
+    return _answer(url, path, lambda client: client.get(path))
+
+
+def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """POST a JSON object to a worker.
+
+    Raises:
+        Failed: as `get`.
+    """
+    return _answer(url, path, lambda client: client.post(path, body))
+
+
+def _answer(
+    url: str, path: str, ask: Callable[[WorkerClient], Awaitable[dict[str, Any]]]
+) -> dict[str, Any]:
+    async def answer() -> dict[str, Any]:
+        async with WorkerClient(url) as client:
+            return await ask(client)
+
     try:
-        body = asyncio.run(_get(url, path))
+        body = asyncio.run(answer())
     except WorkerUnreachable as error:
         raise Failed(str(error)) from None
     if "error" in body:
         raise Failed(f"{url}{path}: {body['error']['message']}")
     return body
-
-
-async def _get(url: str, path: str) -> dict[str, Any]:
-    async with WorkerClient(url) as client:
-        return await client.get(path)

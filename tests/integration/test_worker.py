@@ -233,9 +233,69 @@ async def test_what_is_not_there_yet_says_unsupported(worker: Running, field: Js
     assert (await worker.score(**field))["error"]["code"] == "unsupported"
 
 
-async def test_explain_says_unsupported(worker: Running) -> None:
-    answer = await worker.client.post("/v1/explain", request(ad_id="1"))
-    assert answer["error"]["code"] == "unsupported"
+async def test_an_advertiser_is_limited_and_the_answer_still_full(worker: Running) -> None:
+    for ad_id in range(120, 126):
+        ad = Ad(1, "big" if ad_id < 124 else "small", "spring", {"kind": {"limited": 1.0}})
+        await worker.send(ADS, encode_id(ad_id), encode_ad(ad))
+    await worker.ad_becomes(125, present=True)
+    only = {"kind": {"allow": ["limited"]}}
+    assert await worker.answers(filters=only) == set(range(120, 126))
+    assert await worker.answers(filters=only, max_per_advertiser=1) == {120, 124}
+    assert await worker.answers(filters=only, max_per_advertiser=1, k=2) == {120, 124}
+
+
+async def test_an_ad_that_reached_its_cap_is_not_answered(worker: Running) -> None:
+    """By the caller's count, and by the user's own history within the window."""
+    await worker.upsert(127, 1, product="tea")
+    await worker.ad_becomes(127, present=True)
+    named = {"candidates": ["127"], "user_id": "88"}
+    cap: Json = {"most": 2, "window_ms": 1_000, "actions": ["view"]}
+    assert await worker.answers(**named, frequency_cap={**cap, "seen": {"127": 1}}) == {127}
+    assert await worker.answers(**named, frequency_cap={**cap, "seen": {"127": 2}}) == set()
+
+    for number, time_ms in enumerate((5_000, 5_500)):
+        event = UserEvent(f"view-{number}", 127, "view", time_ms)
+        await worker.send(USER_EVENTS, b"88", encode_event(event))
+
+    async def answered() -> set[int]:
+        return await worker.answers(**named, frequency_cap=cap, now_ms=5_600)
+
+    await until(answered, lambda answer: answer == set())
+    assert await worker.answers(**named, frequency_cap=cap, now_ms=6_200) == {127}
+    explained = await worker.client.post(
+        "/v1/explain", request(**named, ad_id="127", frequency_cap=cap, now_ms=5_600)
+    )
+    assert explained["reasons"] == ["frequency_cap"]
+
+
+async def test_explain_says_what_the_answer_does(worker: Running) -> None:
+    await worker.upsert(130, 4, product="tea")
+    await worker.deliver(130, Delivery(1, bid=2.0))
+    asked = request(seed=1, now_ms=1_000_000, filters={"product": {"allow": ["tea"]}})
+    explained = await until(
+        lambda: worker.client.post("/v1/explain", {**asked, "ad_id": "130"}),
+        lambda explained: explained["bias"],
+    )
+    answer = await worker.client.post("/v1/score", asked)
+    assert (explained["present"], explained["eligible"], explained["version"]) == (True, True, 4)
+    place = explained["rank"] - 1
+    assert answer["ads"][place]["ad_id"] == "130"
+    assert answer["ads"][place]["score"] == explained["score"]
+    parts = [feature["points"] for feature in explained["features"]]
+    assert sum(parts) + explained["dense"] + explained["bias"] == explained["points"] != 0
+    assert explained["points"] * explained["unit"] == explained["score"]
+
+
+async def test_explain_names_the_rule_that_says_no(worker: Running) -> None:
+    await worker.upsert(131, 1, product="tea")
+    await worker.deliver(131, Delivery(1, status="paused"))
+    await worker.ad_becomes(131, present=True, eligible=False)
+    asked = request(ad_id="131", filters={"product": {"deny": ["tea"]}})
+    explained = await worker.client.post("/v1/explain", asked)
+    assert explained["reasons"] == ["paused", "filters.product"]
+    absent = await worker.client.post("/v1/explain", request(ad_id="999999"))
+    assert (absent["present"], absent["reasons"], absent["score"]) == (False, ["absent"], None)
+    assert (await worker.client.post("/v1/explain", request()))["error"]["code"] == "invalid_field"
 
 
 @pytest.mark.parametrize(

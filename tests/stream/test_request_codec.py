@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from stream.codec import (
+    decode_explain_body,
     decode_request,
     decode_request_body,
     decode_response,
@@ -18,6 +19,7 @@ from stream.records import (
     MAX_FEATURES,
     MAX_ID,
     ErrorBody,
+    FrequencyCap,
     Impression,
     Rule,
     ScoredAd,
@@ -88,6 +90,30 @@ def test_candidates_are_a_number_of_ads_or_the_ads_themselves():
     assert decode_request(b"1234", value(REQUEST | {"candidates": []})).candidates == ()
 
 
+def test_a_frequency_cap_counts_ads_by_id():
+    cap = {"most": 3, "window_ms": 1_000, "actions": ["view"], "seen": {str(2**63 - 1): 2}}
+    request = decode_request(b"1234", value(REQUEST | {"frequency_cap": cap}))
+    assert request.frequency_cap == FrequencyCap(3, 1_000, ("view",), {2**63 - 1: 2})
+    assert decode_request(b"1234", encode_request(request)) == request
+
+
+def test_unknown_keys_of_a_frequency_cap_are_counted():
+    unknown = Counter()
+    cap = {"most": 3, "per": "week"}
+    request = decode_request(b"1234", value(REQUEST | {"frequency_cap": cap}), unknown)
+    assert request.frequency_cap == FrequencyCap(3)
+    assert unknown == {"score-requests": 1}
+
+
+def test_a_request_to_explain_is_a_request_and_an_ad():
+    unknown = Counter()
+    request, ad_id = decode_explain_body(value(REQUEST | {"ad_id": "17"}), unknown)
+    assert (request, ad_id) == (decode_request_body(value(REQUEST)), 17)
+    assert not unknown
+    with pytest.raises(RequestRejected, match="ad_id"):
+        decode_explain_body(value(REQUEST))
+
+
 def test_the_seed_of_a_request_without_one_is_a_fixed_hash_of_its_id():
     """Workers and versions must agree on it, so the value itself is the claim."""
     assert ScoreRequest(request_id="a", user_id=1).effective_seed == 3_405_396_810_240_292_928
@@ -110,6 +136,11 @@ def test_over_http_there_is_no_key_to_hold_the_user_against():
         {"k": -1},
         {"k": "100"},
         {"k": 1.5},
+        {"frequency_cap": {}},
+        {"frequency_cap": {"most": 0}},
+        {"frequency_cap": {"most": 1, "seen": {"01": 1}}},
+        {"frequency_cap": {"most": 1, "seen": {"1": -1}}},
+        {"max_per_advertiser": 0},
         {"candidates": 0},
         {"candidates": [17]},
         {"candidates": ["-1"]},
