@@ -92,6 +92,7 @@ class IndexWriter:
             payload_width=models.payload_width,
             seal_ads=settings.index.seal_ads,
             compact_deltas=settings.index.compact_deltas,
+            memory_budget_bytes=settings.index.memory_budget_bytes or None,
         )
         try:
             loaded = snapshots.load_latest(folder, index_settings)
@@ -123,22 +124,31 @@ class IndexWriter:
         return dict(self._offsets.get(topic, {}))
 
     def apply_ads(self, batch: AdBatch, next_offsets: Mapping[int, int]) -> Applied:
-        """Apply ads and deletions and publish them."""
+        """Apply ads and deletions and publish them.
+
+        Raises:
+            MemoryBudgetExceeded: there is no room; nothing is applied, and trying again is safe.
+        """
         applied = self._index.apply(batch)
         self._publish("ads", next_offsets)
         return applied
 
     def apply_deliveries(self, batch: DeliveryBatch, next_offsets: Mapping[int, int]) -> Applied:
-        """Apply delivery states and publish them."""
+        """Apply delivery states and publish them.
+
+        Raises:
+            MemoryBudgetExceeded: as `apply_ads`.
+        """
         applied = self._index.apply_delivery(batch)
         self._publish("ads-control", next_offsets)
         return applied
 
-    def maintain(self) -> None:
-        """Do a bounded piece of sealing and compaction, if there is any to do."""
-        self._index.maintain()
+    def maintain(self) -> bool:
+        """Do a bounded piece of sealing and compaction; whether there was any to do."""
+        busy = self._index.maintain()
         if self._count():
             self._published = Published(self._index.publish(), self._published.offsets)
+        return busy
 
     def snapshot(self) -> None:
         """Make what is published durable, unless it is already."""

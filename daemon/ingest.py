@@ -2,8 +2,8 @@
 
 Owns one reading loop per topic and the order of its steps: read, decode, dead-letter, apply. The
 loops wait on the event loop; decoding and applying run on the one intake thread. Promises that no
-offset is passed before the record is either applied or acknowledged by the dead-letter topic, and
-that a bad record stops nothing.
+offset is passed before the record is either applied or acknowledged by the dead-letter topic, that
+a bad record stops nothing, and that a topic whose records find no room waits without losing any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from gpuindex import MemoryBudgetExceeded
 from monitoring.freshness import LagTracker
+from monitoring.metrics import INTAKE_PAUSED
 from stream.codec import Message
 from stream.deadletters import dead_letter
 from stream.errors import Reason
@@ -30,6 +32,9 @@ from .settings import IntakeSection
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+# Folding makes room at once or not at all; later it is a matter of other records.
+PAUSE_S = 1.0
 
 
 class IntakeThread:
@@ -61,7 +66,7 @@ class IngestLoop(Generic[Record]):
         settings: IntakeSection,
         *,
         clock_caught_up: Callable[[], Awaitable[None]] | None = None,
-        upkeep: Callable[[], object] | None = None,
+        upkeep: Callable[[], bool] | None = None,
     ) -> None:
         """Build the loop.
 
@@ -69,7 +74,8 @@ class IngestLoop(Generic[Record]):
             reader: reads the one topic that `applier` is for, started.
             clock_caught_up: waited for before an event is called one of the future, because the
                 clock may be on its way on another topic.
-            upkeep: bounded upkeep that runs on the intake thread between batches.
+            upkeep: bounded upkeep that runs on the intake thread between batches; says whether
+                there was any to do.
         """
         self.applier = applier
         (self._topic,) = reader.positions()
@@ -80,8 +86,15 @@ class IngestLoop(Generic[Record]):
         self._settings = settings
         self._clock_caught_up = clock_caught_up
         self._upkeep = upkeep
+        self._paused: str | None = None
+        INTAKE_PAUSED.labels(applier.topic).set(0)
         self._progress = asyncio.Condition()
         self._applied = reader.positions()[self._topic]
+
+    @property
+    def paused(self) -> str | None:
+        """Why the topic waits; None while it is read."""
+        return self._paused
 
     async def run(self) -> None:
         """Read and apply for ever."""
@@ -94,7 +107,7 @@ class IngestLoop(Generic[Record]):
                 batch = await self._decode(messages, fetched_ms)
                 await self._dead_letter(batch)
                 count_decoded(self.applier.topic, batch)
-                await self._thread.run(self.applier.apply, batch, next_offsets)
+                await self._apply(batch, next_offsets)
             await self._passed(next_offsets, messages)
             if self._upkeep is not None:
                 await self._thread.run(self._upkeep)
@@ -120,6 +133,29 @@ class IngestLoop(Generic[Record]):
             await self._clock_caught_up()
             batch = await self._thread.run(self.applier.decode, messages, fetched_ms)
         return batch
+
+    async def _apply(self, batch: Batch[Record], next_offsets: Mapping[int, int]) -> None:
+        """Apply a batch; as long as the index has no room for it, the topic is paused."""
+        while True:
+            try:
+                await self._thread.run(self.applier.apply, batch, next_offsets)
+            except MemoryBudgetExceeded as full:
+                self._pause(str(full))
+            else:
+                self._pause(None)
+                return
+            # Folding away what is dead is what makes room.
+            while self._upkeep is not None and await self._thread.run(self._upkeep):
+                pass
+            self._note_fetched([])
+            await asyncio.sleep(PAUSE_S)
+
+    def _pause(self, reason: str | None) -> None:
+        if (reason is None) != (self._paused is None):
+            topic = self.applier.topic
+            INTAKE_PAUSED.labels(topic).set(reason is not None)
+            log.warning("intake_paused" if reason else "intake_resumed", topic=topic, reason=reason)
+        self._paused = reason
 
     async def _dead_letter(self, batch: Batch[Record]) -> None:
         if not batch.rejected:

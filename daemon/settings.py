@@ -81,6 +81,11 @@ class IndexSection(Section):
         default=4_096, ge=1, description="ads in the tail that make it a delta shard"
     )
     compact_deltas: int = Field(default=8, ge=1, description="delta shards that start a compaction")
+    memory_budget_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="ads and delivery states that would pass it wait on their topics; 0: no limit",
+    )
     query_bits: Literal[6, 12] = Field(
         default=6, description="bits of one query weight, the sign apart"
     )

@@ -64,6 +64,7 @@ class Worker:
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
         self._intake = IntakeThread()
+        self._ingest: list[IngestLoop[Any]] = []
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the process at once.
@@ -112,6 +113,9 @@ class Worker:
             "device": DEVICE,
             "models": self._models.versions,
             "memory": self._writer.memory(),
+            "paused": {
+                loop.applier.topic: loop.paused for loop in self._ingest if loop.paused is not None
+            },
         }
 
     def ad(self, ad_id: int) -> dict[str, Any]:
@@ -154,11 +158,11 @@ class Worker:
             self.readiness.mark_started()
 
             stack.push_async_callback(self._intake.run, self._writer.snapshot)
-            loops = await self._loops(stack, publisher, store)
+            self._ingest = await self._loops(stack, publisher, store)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(self._part("event loop watch", watch_event_loop()))
             group.create_task(self._part("snapshots", self._snapshots()))
-            for ingest in loops:
+            for ingest in self._ingest:
                 group.create_task(self._part(ingest.applier.topic, ingest.run()))
                 await ingest.caught_up()
                 self.readiness.meet(ingest.applier.topic)

@@ -1,5 +1,6 @@
 """Array types, and how arrays that a view may hold grow: by replacement."""
 
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,18 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 Array = TypeVar("Array", bound=NDArray[Any])
+
+
+def row_bytes(array: NDArray[Any]) -> int:
+    """Bytes of one row."""
+    return array.itemsize * math.prod(array.shape[1:])
+
+
+def growth_bytes(array: NDArray[Any], needed: int) -> int:
+    """How many bytes longer `grown` would make an array; arguments as there."""
+    if needed <= len(array):
+        return 0
+    return (max(needed, 2 * len(array)) - len(array)) * row_bytes(array)
 
 
 def grown(array: Array, used: int, needed: int, fill: Any = None) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Int8, Int32, Int64, grown
+from .arrays import Int8, Int32, Int64, grown, growth_bytes, row_bytes
 
 NO_GROUP = -1
 
@@ -42,6 +42,14 @@ class AdColumns:
             embeddings=np.empty((ads, embedding_width), np.int8),
             payload=np.empty((ads, payload_width), np.int64),
         )
+
+    def ad_bytes(self) -> int:
+        """Bytes of one ad."""
+        return sum(row_bytes(array) for _, array in self.items())
+
+    def growth_bytes(self, needed: int) -> int:
+        """How many bytes longer `grown` would make them."""
+        return sum(growth_bytes(array, needed) for _, array in self.items())
 
     def grown(self, used: int, needed: int) -> "AdColumns":
         """Columns with room for `needed` ads; these stay as they are."""

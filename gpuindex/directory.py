@@ -8,7 +8,7 @@ queries read copies of the delivery states by slot (`slots`).
 
 import numpy as np
 
-from .arrays import Bool, Int32, Int64, UInt8, grown
+from .arrays import Bool, Int32, Int64, UInt8, grown, growth_bytes
 from .batch import BIAS_LIMIT, AdBatch, DeliveryBatch
 from .kernels.cpu.admit import ABSENT, UNKNOWN, admit, find, find_or_add
 from .kernels.cpu.deliver import supersede
@@ -56,7 +56,7 @@ class AdDirectory:
 
     def rows(self, ad_ids: Int64) -> Int32:
         """[B] int32, the row of each ad id, made if there is none."""
-        self._reserve(self.count + len(ad_ids))
+        self._reserve(self._needed_rows(ad_ids))
         found = np.empty(len(ad_ids), np.int32)
         self.count = find_or_add(self._keys, self._rows, self.ad_ids, self.count, ad_ids, found)
         return found
@@ -147,10 +147,32 @@ class AdDirectory:
             column[: directory.count] = columns[name]
         return directory
 
+    def growth_bytes(self, ad_ids: Int64) -> int:
+        """How many bytes more the directory takes when these ads are named."""
+        needed = self._needed_rows(ad_ids)
+        places = 1 << (2 * needed).bit_length() if 2 * needed > len(self._keys) else 0
+        columns = (self.versions, self.delivery_versions, self.ad_ids, self.deleted_ms, self.slots)
+        return sum(growth_bytes(column, needed) for column in (*columns, self.delivery)) + max(
+            0, places - len(self._keys)
+        ) * (self._keys.itemsize + self._rows.itemsize)
+
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""
         columns = sum(column.nbytes for column in self._columns().values())
         return self._keys.nbytes + self._rows.nbytes + columns
+
+    def _needed_rows(self, ad_ids: Int64) -> int:
+        """Rows to have room for when these ads are named."""
+        needed = self.count + len(ad_ids)
+        if needed > len(self.ad_ids) or 2 * needed > len(self._keys):
+            # About to grow: for those that are new only.
+            needed = self.count + int(np.count_nonzero(self.find(ad_ids) == ABSENT))
+        return needed
+
+    def living(self, ad_ids: Int64) -> int:
+        """How many of the ads have a slot."""
+        rows = self.find(ad_ids)
+        return int(np.count_nonzero(self.slots[rows[rows != ABSENT]] != ABSENT))
 
     def _reserve(self, rows: int) -> None:
         for name in ("versions", "delivery_versions"):

@@ -16,7 +16,7 @@ class InvalidQuery(IndexFault, ValueError):
 
 
 class MemoryBudgetExceeded(IndexFault):
-    """Applying more would pass the memory budget; deleting ads makes room."""
+    """Applying this would pass the memory budget; folding dead ads away may make room."""
 
     retriable = True
 

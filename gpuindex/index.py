@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .arrays import Int64, UInt8, grown
+from .arrays import Int64, UInt8, grown, growth_bytes
 from .batch import AdBatch, Applied, DeliveryBatch
 from .columns import AdColumns
 from .compaction import Compaction, Folded, choose
@@ -29,6 +29,9 @@ from .view import IndexView
 # Deleted ads' versions are looked through for expired ones this many times
 # within the time for which they are remembered.
 FORGET_CHECKS = 100
+
+# Without room, everything is folded for this share of dead ads: less is not worth the rewriting.
+RECLAIM_SHARE = 0.05
 
 
 def wall_ms() -> int:
@@ -63,6 +66,7 @@ class Index:
         self.epoch = 0
         self.seals = 0
         self.compactions = 0
+        self._crowded = False
         self._clock = clock
         self._forget_due_ms = clock()
         self._compaction: Compaction | None = None
@@ -77,10 +81,11 @@ class Index:
 
         Raises:
             InvalidBatch: arrays that do not fit; nothing is applied.
-            MemoryBudgetExceeded: the budget is used up; nothing is applied.
+            MemoryBudgetExceeded: it would pass the budget; nothing is applied.
         """
         batch.check(self.settings.embedding_width, self.settings.payload_width, len(self.features))
-        self._check_budget()
+        if self.settings.memory_budget_bytes is not None:
+            self._afford(self._ads_growth_bytes(batch))
         rows = self.directory.rows(batch.ad_ids)
         outcomes, born, dying = self.directory.admit(
             batch, rows, self._clock(), self.tail.next_slot
@@ -102,10 +107,14 @@ class Index:
 
         Raises:
             InvalidBatch: columns that do not fit; nothing is applied.
-            MemoryBudgetExceeded: the budget is used up; nothing is applied.
+            MemoryBudgetExceeded: it would pass the budget; nothing is applied.
         """
         batch.check()
-        self._check_budget()
+        if self.settings.memory_budget_bytes is not None:
+            self._afford(
+                self.directory.growth_bytes(batch.ad_ids)
+                + self.slots.growth_bytes(0, self.directory.living(batch.ad_ids))
+            )
         rows = self.directory.rows(batch.ad_ids)
         news = rows[self.directory.deliver(batch, rows)]
         living = news[self.directory.slots[news] >= 0]
@@ -143,6 +152,10 @@ class Index:
             return True
         if self._compaction is None:
             first = choose([shard for _, shard in self.sealed], self.settings.compact_deltas)
+            if first is None and self._reclaimable():
+                self.seal()
+                first = 0
+            self._crowded = False
             if first is None:
                 return False
             self.start_compaction(first)
@@ -239,13 +252,36 @@ class Index:
         )
         return Tail(first_slot, capacity, columns)
 
-    def _check_budget(self) -> None:
-        budget = self.settings.memory_budget_bytes
-        if budget is not None and (used := sum(self.memory().values())) > budget:
-            raise MemoryBudgetExceeded(
-                f"the index takes {used} bytes, its budget is {budget}; raise "
-                "memory_budget_bytes or delete ads"
+    def _ads_growth_bytes(self, batch: AdBatch) -> int:
+        """The most that a batch adds, now and when the tail is sealed."""
+        upserts = len(batch) - int(np.count_nonzero(batch.deleted))
+        growth = self.directory.growth_bytes(batch.ad_ids)
+        if upserts:
+            features = len(batch.feature_ids)
+            growth += (
+                self.tail.growth_bytes(upserts, features)
+                + self.tail.sealed_bytes(upserts, features)
+                + self.slots.growth_bytes(self.tail.next_slot + upserts, 0)
+                + self.targeting.growth_bytes(batch.targeting)
+                + growth_bytes(self._stamps, len(self.features))
             )
+        return growth
+
+    def _afford(self, growth: int) -> None:
+        """Refuse a growth that does not fit; what needs no room is always taken."""
+        budget = self.settings.memory_budget_bytes
+        used = sum(self.memory().values())
+        if budget is not None and growth and used + growth > budget:
+            self._crowded = True
+            raise MemoryBudgetExceeded(
+                f"the index takes {used} bytes and needs up to {growth} more, its budget is "
+                f"{budget}; raise memory_budget_bytes, or delete ads before more are added"
+            )
+
+    def _reclaimable(self) -> bool:
+        """Whether dead ads hold memory that a batch was refused for, and enough to fold."""
+        dead = np.count_nonzero(self.slots.dead[: self.slots.count] != NEVER)
+        return self._crowded and 0 < RECLAIM_SHARE * self.directory.count <= int(dead)
 
     def _forget_deleted(self) -> None:
         now_ms = self._clock()

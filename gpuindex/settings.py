@@ -15,7 +15,8 @@ class IndexSettings:
         seal_ads: a tail with this many ads is sealed into a delta shard.
         compact_deltas: this many deltas are folded together.
         deleted_memory_ms: how long the version of a deleted ad is remembered.
-        memory_budget_bytes: batches are refused above this; None = no limit.
+        memory_budget_bytes: batches that would pass it are refused; None = no
+            limit. Folding shards takes up to their size more while it lasts.
     """
 
     embedding_width: int

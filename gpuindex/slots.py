@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Float32, Int32, Int64, UInt8, grown
+from .arrays import Float32, Int32, Int64, UInt8, grown, growth_bytes
 from .directory import AdDirectory
 from .kernels.cpu.deliver import deliver
 from .kernels.cpu.shards import PAGE_SLOTS
@@ -170,6 +170,25 @@ class Slots:
             freed.append(self._retired.popleft()[1])
         if freed:
             self._free = np.concatenate((self._free, *freed))
+
+    def growth_bytes(self, slots: int, writes: int) -> int:
+        """The most that the state grows by.
+
+        Args:
+            slots: as in `extend`.
+            writes: delivery states for slots that a view may see.
+        """
+        needed = max(aligned(slots), self.count)
+        runs = self.count // PAGE_SLOTS
+        new_runs = needed // PAGE_SLOTS - runs
+        pages = new_runs + min(writes, runs)
+        pool = len(self._pool.states)
+        growth = growth_bytes(self.dead, needed) + growth_bytes(self._pages, runs + new_runs)
+        if pages > len(self._free):
+            new_pages = max(pool, pages - len(self._free))
+            page_bytes = PAGE_SLOTS * (STATE.itemsize + self._pool.biases.itemsize)
+            growth += new_pages * (page_bytes + self._fresh.itemsize + self._free.itemsize)
+        return growth
 
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Int32, Int64, UInt8, grown
+from .arrays import Int32, Int64, UInt8, grown, growth_bytes
 from .batch import AdBatch
 from .columns import NO_GROUP, AdColumns
 from .kernels.cpu.admit import UPSERTED, append
 from .postings import Postings
 from .shard import Shard, latest_of
+
+# A list of one posting is the worst: feature, bounds, count, place in the buckets, slot, weight.
+SEALED_POSTING_BYTES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,21 @@ class Tail:
             self.ads, self._bounds, self._features, self._weights, keep, feature_count
         )
         return Shard("delta", self._columns.copied(self.ads), postings, folded=False)
+
+    def growth_bytes(self, ads: int, features: int) -> int:
+        """How many bytes more the tail takes when so many ads and features are appended."""
+        used = int(self._bounds[self.ads])
+        return (
+            self._columns.growth_bytes(self.ads + ads)
+            + growth_bytes(self._bounds, self.ads + ads + 1)
+            + growth_bytes(self._features, used + features)
+            + growth_bytes(self._weights, used + features)
+        )
+
+    def sealed_bytes(self, ads: int, features: int) -> int:
+        """The most that sealing takes when so many ads and features have been appended."""
+        postings = int(self._bounds[self.ads]) + features
+        return (self.ads + ads) * self._columns.ad_bytes() + SEALED_POSTING_BYTES * postings
 
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""

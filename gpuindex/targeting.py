@@ -85,6 +85,15 @@ class TargetingTable:
         """All sets by number, a copy."""
         return self._sets.copy()
 
+    def growth_bytes(self, targetings: Sequence[Targeting | None]) -> int:
+        """About how many bytes more the table takes with these sets."""
+        new = {targeting for targeting in targetings if targeting} - self._numbers.keys()
+        return sum(map(_bytes, new))
+
     def memory_bytes(self) -> int:
         """About what the table takes."""
-        return sum(200 + 300 * len(targeting) for targeting in self._sets)
+        return sum(map(_bytes, self._sets))
+
+
+def _bytes(targeting: Targeting) -> int:
+    return 200 + 300 * len(targeting)

@@ -83,6 +83,12 @@ UNKNOWN_KEYS: Final = Counter(
     ("topic",),
     registry=REGISTRY,
 )
+INTAKE_PAUSED: Final = Gauge(
+    "headwater_intake_paused",
+    "1 while a topic waits because the index has no room for its records, else 0.",
+    ("topic",),
+    registry=REGISTRY,
+)
 OLDEST_UNAPPLIED: Final = Gauge(
     "headwater_oldest_unapplied_seconds",
     "Age of the oldest record that is not applied yet; 0 when nothing is pending.",

@@ -181,6 +181,12 @@ _STREAMS: Final = Row(
             (gauge("headwater_offset_lag", "{{topic}}", by="topic"),),
         ),
         Panel(
+            "Intake paused",
+            "1 while a topic waits because the index has no room for its records.",
+            "short",
+            (gauge("headwater_intake_paused", "{{topic}}", by="topic"),),
+        ),
+        Panel(
             "Rejected",
             "Records a second sent to the dead-letter topic, by why.",
             "cps",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpuindex import AdBatch, Index, IndexSettings, InvalidBatch, MemoryBudgetExceeded, warm
+from gpuindex import AdBatch, Index, IndexSettings, InvalidBatch, warm
 from gpuindex.compaction import choose
 from gpuindex.directory import FORGET_ROWS
 from gpuindex.kernels.cpu import admit, build, compact, deliver, dense, score, topk
@@ -128,26 +128,6 @@ def test_a_delivery_state_that_is_not_a_number_is_refused(
     getattr(delivery, column)[1] = np.nan
     with pytest.raises(InvalidBatch, match=column):
         new_index(1).apply_delivery(delivery)
-
-
-def test_beyond_the_memory_budget_nothing_is_applied(settings: IndexSettings, catalog: Any) -> None:
-    fixed = sum(Index(settings).memory().values())
-    index = Index(
-        IndexSettings(
-            settings.embedding_width,
-            settings.payload_width,
-            memory_budget_bytes=fixed + 1_000_000,
-        )
-    )
-    index.features.intern("f=0")
-    known = catalog.drawn(200_000, [0.5])
-    index.apply(known.batch(slice(0, 199_000)))
-    before = index.publish().counts()
-    with pytest.raises(MemoryBudgetExceeded):
-        index.apply(known.batch(slice(199_000, None)))
-    with pytest.raises(MemoryBudgetExceeded):
-        index.apply_delivery(known.delivery())
-    assert index.publish().counts() == before
 
 
 def test_maintenance_comes_to_rest_with_few_shards_and_few_rewrites(catalog: Any) -> None:
