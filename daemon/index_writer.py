@@ -45,6 +45,8 @@ DAY_MS = 86_400_000
 TOMBSTONE_DAYS = 7
 # A day less: reading what came since takes its time too.
 MAX_SNAPSHOT_AGE_MS = (TOMBSTONE_DAYS - 1) * DAY_MS
+# A living worker's is younger; what a dead one left may rest on topics that are gone.
+MAX_OTHERS_AGE_MS = DAY_MS
 
 Offsets = dict[str, dict[int, int]]
 
@@ -65,28 +67,38 @@ class IndexWriter:
         index: Index,
         models: Models,
         clock: Clock,
-        folder: Path,
+        settings: Settings,
         offsets: Offsets,
+        *,
+        durable: bool,
     ) -> None:
+        """Begin with an index and the offsets that made it; `durable` if a snapshot holds both."""
         self.features = FeatureMap(index.features, models.encoder)
         self.settings = index.settings
         self._index = index
         self._models = models
         self._clock = clock
-        self._folder = folder
+        self._folder = _folder(settings)
+        self._bases = settings.bases
+        self._kept = settings.snapshot.keep
+        self._source = _source(settings)
         self._offsets = offsets
         self._counted = (index.seals, index.compactions)
         self._published = Published(index.publish(), self._copy_offsets())
-        self._durable = self._published if offsets else None
+        self._durable = self._published if durable else None
 
     @classmethod
     def open(cls, settings: Settings, models: Models, clock: Clock) -> IndexWriter:
         """Restore the newest usable snapshot, or begin with an empty index.
 
-        A snapshot whose ads were embedded by another retriever, or one that is so old that
-        deletions may have expired since, is left alone: the topics are read from their beginning.
+        A worker without one takes one of another worker on this machine that reads the same topics:
+        all of them hold the same ads, so it starts where the other was. A snapshot whose ads were
+        embedded by another retriever, or one that is so old that deletions may have expired since,
+        is left alone: the topics are read from their beginning.
+
+        Raises:
+            ConfigurationError: the worker's own snapshot was written by a newer version.
         """
-        folder = settings.worker_folder / "snapshots"
         index_settings = IndexSettings(
             embedding_width=models.embedding_width,
             payload_width=models.payload_width,
@@ -94,25 +106,21 @@ class IndexWriter:
             compact_deltas=settings.index.compact_deltas,
             memory_budget_bytes=settings.index.memory_budget_bytes or None,
         )
-        try:
-            loaded = snapshots.load_latest(folder, index_settings)
-        except SnapshotUnsupported as error:
-            raise ConfigurationError(str(error)) from error
-        if loaded is not None and (reason := _unusable(loaded.extra, models)):
-            log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
-            loaded = None
+        loaded, folder = _load(settings, index_settings, models)
         if loaded is None:
-            index, offsets = Index(index_settings), Offsets()
+            index, offsets, durable = Index(index_settings), Offsets(), False
         else:
-            index = loaded.index
+            index, durable = loaded.index, folder == _folder(settings)
             offsets = {
                 topic: {int(partition): offset for partition, offset in by_partition.items()}
                 for topic, by_partition in loaded.offsets.items()
             }
             if loaded.extra["clock"] == clock.mode:
                 clock.advance(loaded.extra["now_ms"])
-            log.info("snapshot_restored", epoch=index.view.epoch, offsets=offsets)
-        return cls(index, models, clock, folder, offsets)
+            log.info(
+                "snapshot_restored", folder=str(folder), epoch=index.view.epoch, offsets=offsets
+            )
+        return cls(index, models, clock, settings, offsets, durable=durable)
 
     @property
     def published(self) -> Published:
@@ -168,7 +176,10 @@ class IndexWriter:
                 "clock": self._clock.mode,
                 "now_ms": self._clock.now_ms(),
                 "models": self._models.columns,
+                "source": self._source,
             },
+            self._bases,
+            self._kept,
         )
         self._count()
         SNAPSHOT_SECONDS.observe(time.perf_counter() - began)
@@ -196,11 +207,42 @@ class IndexWriter:
         return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}
 
 
-def _unusable(extra: Mapping[str, Any], models: Models) -> str | None:
+def _folder(settings: Settings) -> Path:
+    return settings.worker_folder / "snapshots"
+
+
+def _source(settings: Settings) -> str:
+    """Where the records come from: equal for workers that read the same topics."""
+    return f"{settings.kafka.bootstrap} {settings.kafka.prefix}"
+
+
+def _load(
+    settings: Settings, index_settings: IndexSettings, models: Models
+) -> tuple[snapshots.Loaded | None, Path]:
+    """The worker's own newest snapshot, or else another worker's, that fits; and whose folder."""
+    own = _folder(settings)
+    for folder in (own, *sorted(set(settings.worker.state_dir.glob("*/snapshots")) - {own})):
+        try:
+            loaded = snapshots.load_latest(folder, index_settings, settings.bases)
+        except SnapshotUnsupported as error:
+            if folder == own:
+                raise ConfigurationError(str(error)) from error
+            continue
+        if loaded is None or (folder != own and loaded.extra["source"] != _source(settings)):
+            continue
+        max_age_ms = MAX_SNAPSHOT_AGE_MS if folder == own else MAX_OTHERS_AGE_MS
+        if reason := _unusable(loaded.extra, models, max_age_ms):
+            log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
+            continue
+        return loaded, folder
+    return None, own
+
+
+def _unusable(extra: Mapping[str, Any], models: Models, max_age_ms: int) -> str | None:
     """Why a snapshot must not be gone on from; None if it may."""
     if extra["models"] != models.columns:
         return "its ads were embedded by other models"
     age_ms = wall_ms() - extra["written_ms"]
-    if age_ms > MAX_SNAPSHOT_AGE_MS:
+    if age_ms > max_age_ms:
         return f"it is {age_ms // DAY_MS} days old, and deletions expire after {TOMBSTONE_DAYS}"
     return None

@@ -148,6 +148,9 @@ class SnapshotSection(Section):
     interval_s: float = Field(
         default=60.0, gt=0, description="seconds between snapshots while ads change"
     )
+    keep: int = Field(
+        default=3, ge=1, description="newest snapshots kept; a damaged one gives way to the next"
+    )
 
 
 class Settings(BaseSettings):
@@ -184,6 +187,11 @@ class Settings(BaseSettings):
     def checkpoints(self) -> Path:
         """Folder of the models' checkpoints."""
         return self.worker.state_dir / "checkpoints"
+
+    @property
+    def bases(self) -> Path:
+        """Folder of the shards that this machine's workers share."""
+        return self.worker.state_dir / "bases"
 
     @property
     def worker_folder(self) -> Path:

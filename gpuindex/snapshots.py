@@ -1,8 +1,10 @@
 """Snapshots: an index on disk, with the offsets of what it has applied.
 
-A snapshot is a folder with a manifest and one file of state; the shards lie
-beside it in files named by their content, so that a shard which did not change
-is written once, however many snapshots hold it. A snapshot appears by one
+A snapshot is a folder with a manifest, a file of state, and a file for each
+shard, named by its content. The same file is linked into the folder of bases,
+which the workers of a machine share: a shard that some snapshot of some worker
+holds already is linked, not written, and all of them map the same memory. A
+base that no snapshot links to any more is deleted. A snapshot appears by one
 rename, after everything in it is on disk. Several are kept: when the newest is
 damaged the one before is taken.
 """
@@ -12,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from . import mapped
 from .dictionary import FeatureDictionary
 from .directory import AdDirectory
 from .errors import SnapshotUnsupported
@@ -32,11 +36,10 @@ from .shard import Shard
 from .slots import NEVER
 from .targeting import Rule, Targeting, TargetingTable
 
-FORMAT = 1
-KEPT = 3
+FORMAT = 2
+BASES = "bases"
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
-SHARDS = "shards"
 
 # The slots of a restored index that are dead have been so since before any view.
 LONG_DEAD = 0
@@ -65,6 +68,8 @@ def write(
     folder: Path,
     offsets: Mapping[str, Mapping[str, int]],
     extra: Mapping[str, Any],
+    bases: Path | None = None,
+    kept: int = 3,
 ) -> Path:
     """Write a snapshot of everything applied so far; by the index's writer.
 
@@ -72,20 +77,20 @@ def write(
 
     Args:
         index: what to write.
-        folder: where snapshots live; made if missing.
+        folder: where the worker's snapshots live; made if missing.
         offsets: next offset by topic and partition, of what was applied.
         extra: anything that JSON can hold.
+        bases: where shards are shared, on the same file system, made if
+            missing; None for a folder within `folder`, shared with nobody.
+        kept: how many snapshots stay, this one included.
 
     Returns:
         The snapshot's folder.
     """
     index.seal()
-    shards = folder / SHARDS
-    shards.mkdir(parents=True, exist_ok=True)
-    for _, shard in index.sealed:
-        path = _shard_path(folder, shard.digest)
-        if not path.exists():
-            _write_file(path, save_tensors(shard.tensors()))
+    folder.mkdir(parents=True, exist_ok=True)
+    bases = bases or folder / BASES
+    bases.mkdir(parents=True, exist_ok=True)
     state = save_tensors(_state_tensors(index))
     body = {
         "format": FORMAT,
@@ -105,16 +110,22 @@ def write(
     draft = folder / f"{path.name}.draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
+    for _, shard in index.sealed:
+        _link_or_write(shard, draft, bases)
     _write_file(draft / STATE, state)
     _write_file(draft / MANIFEST, _sealed_json(body))
     draft.rename(path)
     _sync_folder(folder)
-    _prune(folder)
+    _prune(folder, bases, kept)
     return path
 
 
-def load_latest(folder: Path, settings: IndexSettings) -> Loaded | None:
+def load_latest(folder: Path, settings: IndexSettings, bases: Path | None = None) -> Loaded | None:
     """The newest snapshot that can be read and fits the settings.
+
+    Args:
+        folder, bases: as in `write`.
+        settings: of the index to be.
 
     Returns:
         None if there is none; whoever asked then begins from the beginning.
@@ -124,14 +135,16 @@ def load_latest(folder: Path, settings: IndexSettings) -> Loaded | None:
     """
     for path in sorted(_snapshots(folder), reverse=True):
         try:
-            return _load(path, settings)
+            return _load(path, settings, bases or folder / BASES)
         except (_Damaged, OSError, SafetensorError, KeyError, ValueError) as error:
             log.warning("snapshot_passed_over", path=str(path), reason=str(error))
     return None
 
 
-def _load(path: Path, settings: IndexSettings) -> Loaded | None:
+def _load(path: Path, settings: IndexSettings, bases: Path) -> Loaded:
     manifest = _opened_json((path / MANIFEST).read_bytes())
+    if manifest["format"] < FORMAT:
+        raise _Damaged(f"format {manifest['format']} is not read any more")
     if manifest["format"] > FORMAT:
         raise SnapshotUnsupported(
             f"{path} has format {manifest['format']}, this version reads up to {FORMAT}; "
@@ -144,13 +157,7 @@ def _load(path: Path, settings: IndexSettings) -> Loaded | None:
     if _digest(state_bytes) != manifest["state"]:
         raise _Damaged(f"{STATE}: checksum differs")
     state = load_tensors(state_bytes)
-    shards = []
-    for entry in manifest["shards"]:
-        tensors = load_tensors(_shard_path(path.parent, entry["digest"]).read_bytes())
-        shard = Shard.from_tensors(entry["kind"], tensors, folded=entry["folded"])
-        if shard.digest != entry["digest"]:
-            raise _Damaged(f"shard {entry['digest']}: checksum differs")
-        shards.append(shard)
+    shards = [_load_shard(path, entry, bases) for entry in manifest["shards"]]
     index = Index(settings)
     index.features = FeatureDictionary(json.loads(state["features"].tobytes()))
     index.targeting = TargetingTable(_read_targeting(state["targeting"].tobytes()))
@@ -163,6 +170,20 @@ def _load(path: Path, settings: IndexSettings) -> Loaded | None:
     index.restore_delivery()
     index.publish()
     return Loaded(index, manifest["offsets"], manifest["extra"])
+
+
+def _load_shard(path: Path, entry: dict[str, Any], bases: Path) -> Shard:
+    digest: str = entry["digest"]
+    try:
+        tensors = mapped.tensors(path / _shard_name(digest))
+        shard = Shard.from_tensors(entry["kind"], tensors, folded=entry["folded"])
+        if shard.digest != digest:
+            raise _Damaged(f"shard {digest}: checksum differs")
+    except (_Damaged, KeyError, ValueError):
+        # What is damaged must not be linked into the next snapshot.
+        (bases / _shard_name(digest)).unlink(missing_ok=True)
+        raise
+    return shard
 
 
 def _state_tensors(index: Index) -> Tensors:
@@ -223,8 +244,23 @@ def _opened_json(content: bytes) -> dict[str, Any]:
     return body
 
 
-def _shard_path(folder: Path, digest: str) -> Path:
-    return folder / SHARDS / f"{digest}.safetensors"
+def _shard_name(digest: str) -> str:
+    return f"{digest}.safetensors"
+
+
+def _link_or_write(shard: Shard, draft: Path, bases: Path) -> None:
+    """Have a shard's file in a snapshot, shared with every other that holds it.
+
+    Other workers may add and delete bases meanwhile: a link is made or not, and
+    either way the snapshot's own name for the file holds it.
+    """
+    name = _shard_name(shard.digest)
+    try:
+        (draft / name).hardlink_to(bases / name)
+    except FileNotFoundError:
+        _write_file(draft / name, save_tensors(shard.tensors()))
+        with suppress(FileExistsError):
+            (bases / name).hardlink_to(draft / name)
 
 
 def _snapshots(folder: Path) -> list[Path]:
@@ -254,19 +290,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _prune(folder: Path) -> None:
-    """Delete all but the newest snapshots, and shards that none of them hold."""
-    ordered = sorted(_snapshots(folder))
-    for path in ordered[:-KEPT]:
+def _prune(folder: Path, bases: Path, kept: int) -> None:
+    """Delete all but the newest snapshots, and bases that none of any worker's holds."""
+    for path in sorted(_snapshots(folder))[:-kept]:
         shutil.rmtree(path)
-    needed: set[str] = set()
-    for path in ordered[-KEPT:]:
-        try:
-            manifest = _opened_json((path / MANIFEST).read_bytes())
-        except (_Damaged, OSError, ValueError, KeyError):
-            # Unreadable: what it needs is unknown, and it is of no use itself.
-            continue
-        needed.update(entry["digest"] for entry in manifest["shards"])
-    for path in (folder / SHARDS).iterdir():
-        if path.name.split(".")[0] not in needed:
-            path.unlink()
+    for path in bases.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_nlink == 1:
+                path.unlink()

@@ -69,7 +69,7 @@ def test_unchanged_shards_are_written_once_and_unneeded_ones_deleted(
 ) -> None:
     index, known = filled(new_index, catalog)
     snapshots.write(index, tmp_path, OFFSETS, {})
-    (shard,) = (tmp_path / "shards").iterdir()
+    (shard,) = (tmp_path / "bases").iterdir()
     written = shard.stat().st_mtime_ns
     for version in range(2, 6):
         index.apply(known.batch(slice(0, 10), version))
@@ -78,11 +78,54 @@ def test_unchanged_shards_are_written_once_and_unneeded_ones_deleted(
     index.start_compaction(0)
     while index.compacting:
         index.maintain()
-    for _ in range(snapshots.KEPT):
-        snapshots.write(index, tmp_path, OFFSETS, {})
-    assert len(list((tmp_path / "shards").iterdir())) == 1
+    for _ in range(2):
+        snapshots.write(index, tmp_path, OFFSETS, {}, kept=2)
+    assert len(list((tmp_path / "bases").iterdir())) == 1
     assert not shard.exists()
-    assert len([path for path in tmp_path.iterdir() if path.name != "shards"]) == snapshots.KEPT
+    assert len([path for path in tmp_path.iterdir() if path.name != "bases"]) == 2
+
+
+def test_workers_share_the_shards_that_they_hold(
+    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings, new_query: Any
+) -> None:
+    """One file on disk and in memory; it stays as long as one of them needs it."""
+    index, known = filled(new_index, catalog)
+    bases = tmp_path / "bases"
+    first, second = (
+        snapshots.write(index, tmp_path / worker, OFFSETS, {}, bases, kept=1)
+        for worker in ("first", "second")
+    )
+    (base,) = bases.iterdir()
+    assert base.stat().st_nlink == 3
+    assert (first / base.name).samefile(second / base.name)
+    loaded = snapshots.load_latest(tmp_path / "second", settings, bases)
+    assert loaded is not None
+    for version in (2, 3):
+        index.apply(known.batch(slice(None), version))
+        index.start_compaction(0)
+        while index.compacting:
+            index.maintain()
+        snapshots.write(index, tmp_path / "first", OFFSETS, {}, bases, kept=1)
+    assert not first.exists()
+    assert base.stat().st_nlink == 2
+    query = new_query(len(DENSITIES), "full")
+    assert len(answer(loaded.index, query)[0]) == 100
+    # A snapshot of what was restored links to what it was restored from.
+    snapshots.write(loaded.index, tmp_path / "second", OFFSETS, {}, bases, kept=1)
+    assert base.stat().st_nlink == 2
+
+
+def test_a_restored_shard_is_mapped_and_cannot_be_written(
+    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings
+) -> None:
+    index, _ = filled(new_index, catalog)
+    snapshots.write(index, tmp_path, OFFSETS, {})
+    loaded = snapshots.load_latest(tmp_path, settings)
+    assert loaded is not None
+    ((_, shard),) = loaded.index.sealed
+    for name, array in shard.tensors().items():
+        assert not array.size or not array.flags.writeable, name
+        assert array.flags.aligned
 
 
 DAMAGES = {
@@ -115,22 +158,54 @@ def test_a_damaged_snapshot_gives_way_to_the_one_before(
     assert loaded.offsets == {"ads": {"0": 3}}
 
 
-@pytest.mark.parametrize("place", [3, 100, -1])
+def forged(**entry: Any) -> bytes:
+    """A file of the format whose one tensor lies about itself."""
+    honest = {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}
+    header = json.dumps({"ad_ids": {**honest, **entry}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(16)
+
+
+SHARD_DAMAGES = {
+    "a bit of the header's length": lambda path: flip(path, 3),
+    "a bit of the header": lambda path: flip(path, 100),
+    "a bit of the data": lambda path: flip(path, -1),
+    "nothing left": lambda path: path.write_bytes(b""),
+    "the length alone": lambda path: path.write_bytes(path.read_bytes()[:8]),
+    "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "a byte too few": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "another file": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1_000)),
+    "a list for a header": lambda path: path.write_bytes(b"\x02" + bytes(7) + b"[]"),
+    "a whole file of other tensors": lambda path: path.write_bytes(forged()),
+    "an unknown type": lambda path: path.write_bytes(forged(dtype="F8")),
+    "more data than there is": lambda path: path.write_bytes(
+        forged(shape=[4], data_offsets=[0, 32])
+    ),
+    "data before the beginning": lambda path: path.write_bytes(forged(data_offsets=[-16, 0])),
+    "a negative shape": lambda path: path.write_bytes(forged(shape=[-2])),
+}
+
+
+@pytest.mark.parametrize("damage", SHARD_DAMAGES.values(), ids=SHARD_DAMAGES.keys())
 def test_a_damaged_shard_spoils_the_snapshots_that_hold_it(
-    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings, place: int
+    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings, damage: Any
 ) -> None:
     index, known = filled(new_index, catalog)
     snapshots.write(index, tmp_path, {"ads": {"0": 1}}, {})
-    before = set((tmp_path / "shards").iterdir())
+    before = set((tmp_path / "bases").iterdir())
     index.apply(known.batch(slice(0, 10), version=2))
     snapshots.write(index, tmp_path, {"ads": {"0": 2}}, {})
-    (new_shard,) = set((tmp_path / "shards").iterdir()) - before
-    flip(new_shard, place)
+    (new_shard,) = set((tmp_path / "bases").iterdir()) - before
+    damage(new_shard)
     loaded = snapshots.load_latest(tmp_path, settings)
     assert loaded is not None
     assert loaded.offsets == {"ads": {"0": 1}}
-    flip(before.pop(), place)
+    damage(before.pop())
     assert snapshots.load_latest(tmp_path, settings) is None
+    # What is damaged is not linked again: the same shards are written anew.
+    snapshots.write(index, tmp_path, {"ads": {"0": 3}}, {})
+    loaded = snapshots.load_latest(tmp_path, settings)
+    assert loaded is not None
+    assert loaded.offsets == {"ads": {"0": 3}}
 
 
 def test_a_draft_left_by_a_crash_is_not_a_snapshot(
@@ -163,6 +238,16 @@ def test_a_newer_format_is_refused_and_not_passed_over(
     assert json.loads((path / "manifest.json").read_bytes())
     with pytest.raises(SnapshotUnsupported, match=path.name):
         snapshots.load_latest(tmp_path, settings)
+
+
+def test_an_older_format_is_passed_over(
+    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings, monkeypatch: Any
+) -> None:
+    index, _ = filled(new_index, catalog)
+    monkeypatch.setattr(snapshots, "FORMAT", snapshots.FORMAT - 1)
+    snapshots.write(index, tmp_path, OFFSETS, {})
+    monkeypatch.undo()
+    assert snapshots.load_latest(tmp_path, settings) is None
 
 
 def test_slots_stay_right_when_dead_ads_lie_between_the_shards(

@@ -17,6 +17,7 @@ from daemon.client import WorkerClient
 from daemon.demo.arrival import Arrival
 from daemon.demo.by_hand import same
 from daemon.process import WorkerProcess
+from gpuindex import Index, IndexSettings, snapshots
 from stream import topics
 from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
 from stream.publish import Publisher
@@ -103,6 +104,34 @@ async def test_a_restarted_worker_gives_the_same_answer(
     assert (b'"snapshot_restored"' in log.read_bytes()) == (end != "kill")
 
 
+async def test_a_new_worker_starts_from_the_snapshot_of_another(
+    kafka: Kafka, tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(kafka)
+    config = write_config(tmp_path, kafka)
+    first = WorkerProcess(config, tmp_path / "first.log")
+    second = WorkerProcess(config, tmp_path / "second.log")
+    try:
+        async with WorkerClient(await first.start()) as client:
+            await first.wait_ready(client)
+            before = await answer(client)
+            assert await first.stop() == 0
+            monkeypatch.setenv("HEADWATER_WORKER__ID", "other")
+            client.move(await second.start())
+            await second.wait_ready(client)
+            after = await answer(client)
+            assert same(before, after)
+            assert after["offsets"] == before["offsets"]
+            assert await second.stop() == 0
+    finally:
+        await first.stop()
+        await second.stop()
+    assert b'"snapshot_restored"' in (tmp_path / "second.log").read_bytes()
+    (base,) = (tmp_path / "bases").iterdir()
+    (own,) = (tmp_path / "other" / "snapshots").glob(f"*/{base.name}")
+    assert own.samefile(base)
+
+
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "daemon", "serve", *arguments],
@@ -122,6 +151,19 @@ def test_a_bad_configuration_is_exit_code_2_with_the_key_and_what_is_allowed(
     assert "worker.port" in done.stderr
     assert "70000" in done.stderr
     assert "65535" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_snapshot_of_a_newer_version_is_exit_code_2(
+    kafka: Kafka, tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "FORMAT", snapshots.FORMAT + 1)
+    folder = tmp_path / f"{kafka.prefix}worker" / "snapshots"
+    snapshots.write(Index(IndexSettings(0, 0)), folder, {}, {})
+    done = serve("--config", str(write_config(tmp_path, kafka)))
+    assert done.returncode == 2
+    assert str(folder) in done.stderr
+    assert "start the version that wrote it" in done.stderr
     assert "Traceback" not in done.stderr
 
 
