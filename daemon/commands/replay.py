@@ -12,10 +12,11 @@ from stream import topics
 from stream.publish import Publisher
 from stream.settings import Kafka
 
+from ..clones import WithClones
 from ..datasets import complete_journey as journey
 from ..failure import Failed
 from ..progress import replay_bar
-from ..replay import Replay
+from ..replay import Recording, Replay
 from . import options
 from .output import show
 
@@ -44,6 +45,10 @@ def replay(
         float | None,
         typer.Option(help="Simulated seconds per second; by default it does not wait.", min=1e-3),
     ] = None,
+    ads: Annotated[
+        int | None,
+        typer.Option(help="Live ads at the start: clones are added up to this many.", min=1),
+    ] = None,
     config: options.Config = None,
     assignments: options.Set = None,
     bootstrap: options.Bootstrap = None,
@@ -67,12 +72,13 @@ def replay(
             f"{end_ms}: allowed are {recording.start_ms} to {recording.end_ms}",
             param_hint="--until-ms",
         )
-    show(asyncio.run(_replay(kafka, recording, end_ms, speed, console)), as_json)
+    replayed = recording if ads is None else WithClones(kafka, recording, ads)
+    show(asyncio.run(_replay(kafka, replayed, end_ms, speed, console)), as_json)
 
 
 async def _replay(
     kafka: Kafka,
-    recording: journey.Recording,
+    recording: Recording,
     until_ms: int,
     speed: float | None,
     console: Console,
