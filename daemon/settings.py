@@ -87,7 +87,8 @@ class IndexSection(Section):
         description="ads and delivery states that would pass it wait on their topics; 0: no limit",
     )
     query_bits: Literal[6, 12] = Field(
-        default=6, description="bits of one query weight, the sign apart"
+        default=6,
+        description="bits of one query weight, the sign apart (recall: benchmarks/README.md)",
     )
 
 
