@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpuindex import Index, IndexSettings, MemoryBudgetExceeded
+from gpuindex import AdBatch, Index, IndexSettings, MemoryBudgetExceeded
 
 DENSITIES = [0.001, 0.02, 0.3, 0.9]
 
@@ -109,3 +109,27 @@ def test_dead_ads_make_room_for_the_batch_that_was_refused(
     assert refusals >= 2
     assert index.compactions >= 2
     assert np.all(index.view.find(known.ad_ids) >= 0)
+
+
+def test_lists_of_one_posting_pass_no_budget_when_they_are_sealed(settings: IndexSettings) -> None:
+    """They take more than any others, by the posting."""
+    ads, each = 300, 20
+    index = Index(dataclasses.replace(settings, seal_ads=ads))
+    for feature in range(ads * each):
+        index.features.intern(f"own={feature}")
+    batch = AdBatch(
+        ad_ids=np.arange(ads),
+        versions=np.ones(ads, np.int64),
+        deleted=np.zeros(ads, np.bool_),
+        feature_offsets=np.arange(0, ads * each + 1, each, dtype=np.int32),
+        feature_ids=np.arange(ads * each, dtype=np.int32),
+        weights=np.full(ads * each, 9, np.uint8),
+        embeddings=np.zeros((ads, settings.embedding_width), np.int8),
+        payload=np.zeros((ads, settings.payload_width), np.int64),
+        targeting=[None] * ads,
+    )
+    growth = index.tail.sealed_bytes(ads, ads * each)
+    index.apply(batch)
+    index.seal()
+    ((_, shard),) = index.sealed
+    assert shard.memory_bytes() <= growth

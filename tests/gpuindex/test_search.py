@@ -283,3 +283,26 @@ def test_a_group_limit_gives_the_best_ads_that_it_allows(
         limited = dataclasses.replace(query, group_limit=limit)
         found = index.publish().search(limited, k)
         assert list(zip(found.ad_ids.tolist(), found.scores.tolist(), strict=True)) == expected[:k]
+
+
+def test_a_batch_answers_as_its_queries_alone_do(
+    new_index: Any, catalog: Any, new_query: Any
+) -> None:
+    """Queries of all kinds, so that what one leaves behind would show in the next."""
+    known = catalog.drawn(2_000, DENSITIES)
+    index = new_index(len(DENSITIES))
+    in_many_deltas(index, known)
+    index.apply_delivery(known.delivery())
+    view = index.publish()
+    queries = [
+        new_query(len(DENSITIES), mode, seed, query_bits=bits, group_limit=limit)
+        for seed, (mode, bits, limit) in enumerate(
+            [("full", 6, None), ("sparse", 6, None), ("sparse", 12, 2), ("full", 12, 1)] * 3
+        )
+    ]
+    alone = [view.search(query, 50) for query in queries]
+    together = view.search_batch(queries, 50)
+    for one, other in zip(alone, together, strict=True):
+        assert one.ad_ids.tobytes() == other.ad_ids.tobytes()
+        assert one.scores.tobytes() == other.scores.tobytes()
+        assert one.unit == other.unit

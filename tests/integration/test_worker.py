@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -296,6 +297,23 @@ async def test_explain_names_the_rule_that_says_no(worker: Running) -> None:
     absent = await worker.client.post("/v1/explain", request(ad_id="999999"))
     assert (absent["present"], absent["reasons"], absent["score"]) == (False, ["absent"], None)
     assert (await worker.client.post("/v1/explain", request()))["error"]["code"] == "invalid_field"
+
+
+async def test_the_command_line_explains_as_http_does(worker: Running, tmp_path: Path) -> None:
+    await worker.upsert(132, 1, product="tea")
+    await worker.ad_becomes(132, present=True)
+    asked = request(now_ms=5_000, filters={"product": {"allow": ["coffee"]}})
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(asked))
+    command = ("explain", "132", "--request", str(path), "--url", worker.client.url, "--json")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", *command, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    by_http = await worker.client.post("/v1/explain", {**asked, "ad_id": "132"})
+    assert json.loads(printed) == by_http
+    assert by_http["reasons"] == ["filters.product"]
 
 
 @pytest.mark.parametrize(
