@@ -50,6 +50,9 @@ MAX_OTHERS_AGE_MS = DAY_MS
 
 Offsets = dict[str, dict[int, int]]
 
+# A living worker is never much older; what a dead one left may rest on topics that are gone.
+OTHERS_AGE_S = 24 * 60 * 60
+
 
 @dataclass(frozen=True)
 class Published:
@@ -216,12 +219,24 @@ def _source(settings: Settings) -> str:
     return f"{settings.kafka.bootstrap} {settings.kafka.prefix}"
 
 
+def _others(settings: Settings) -> list[Path]:
+    """Where other workers of this machine have written snapshots lately, the latest first."""
+    written_s = {
+        folder: folder.stat().st_mtime
+        for folder in settings.worker.state_dir.glob("*/snapshots")
+        if folder != _folder(settings)
+    }
+    since_s = time.time() - OTHERS_AGE_S
+    lately = [folder for folder, at_s in written_s.items() if at_s > since_s]
+    return sorted(lately, key=lambda folder: -written_s[folder])
+
+
 def _load(
     settings: Settings, index_settings: IndexSettings, models: Models
 ) -> tuple[snapshots.Loaded | None, Path]:
     """The worker's own newest snapshot, or else another worker's, that fits; and whose folder."""
     own = _folder(settings)
-    for folder in (own, *sorted(set(settings.worker.state_dir.glob("*/snapshots")) - {own})):
+    for folder in (own, *_others(settings)):
         try:
             loaded = snapshots.load_latest(folder, index_settings, settings.bases)
         except SnapshotUnsupported as error:

@@ -16,7 +16,8 @@ class IndexSettings:
         compact_deltas: this many deltas are folded together.
         deleted_memory_ms: how long the version of a deleted ad is remembered.
         memory_budget_bytes: batches that would pass it are refused; None = no
-            limit. Folding shards takes up to their size more while it lasts.
+            limit. Folding shards takes up to their size more while it lasts,
+            and names are in the dictionary before a batch uses them.
     """
 
     embedding_width: int

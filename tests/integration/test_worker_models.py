@@ -210,6 +210,8 @@ async def test_scores_served_are_those_of_the_trained_models_and_survive_a_kill(
             unranked = await client.post("/v1/score", body(0, rank=False))
             scores = [ad["score"] for ad in unranked["ads"]]
             assert scores == sorted(scores, reverse=True)
+            for place, ad in enumerate(unranked["ads"]):
+                await _assert_explained(client, ad, place + 1)
 
             await worker.kill()
             client.move(await worker.start())
@@ -220,6 +222,22 @@ async def test_scores_served_are_those_of_the_trained_models_and_survive_a_kill(
             assert await worker.stop() == 0
     finally:
         await worker.stop()
+
+
+async def _assert_explained(client: WorkerClient, ad: dict[str, Any], rank: int) -> None:
+    """The parts add up to the served score: learned matches, embeddings and the bid."""
+    explained = await client.post("/v1/explain", body(0, ad_id=ad["ad_id"]))
+    matched = {feature["feature"] for feature in explained["features"]}
+    own = {f"{field}={value}" for field, value in product(int(ad["ad_id"])).items()}
+    assert matched <= own | {f"slot={slot(int(ad['ad_id']))}"}
+    parts = sum(feature["points"] for feature in explained["features"])
+    assert explained["points"] == parts + explained["dense"] + explained["bias"]
+    assert explained["score"] == ad["score"] == explained["points"] * explained["unit"]
+    assert (explained["eligible"], explained["rank"]) == (True, rank)
+    assert explained["dense"] != 0
+    for feature in explained["features"]:
+        points = feature["ad_weight"] * feature["query_weight"] / explained["unit"]
+        assert points == pytest.approx(feature["points"])
 
 
 def _assert_scores(answer: dict[str, Any], world: World, user: int, state_dir: Path) -> None:
