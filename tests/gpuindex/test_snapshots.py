@@ -1,6 +1,7 @@
 """Snapshots come back whole, or the one before does."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,35 @@ def test_slots_stay_right_when_dead_ads_lie_between_the_shards(
     query = new_query(len(DENSITIES), "full")
     assert answer(loaded.index, query) == answer(index, query)
     assert not np.isin(answer(loaded.index, query)[0], batch.ad_ids).any()
+
+
+def test_workers_that_write_and_delete_the_same_shards_at_once_lose_none(
+    tmp_path: Path, new_index: Any, catalog: Any, settings: IndexSettings
+) -> None:
+    """Equal ads make equal shards: each worker links, writes and prunes what the others do."""
+    bases = tmp_path / "bases"
+    rounds = 25
+
+    def live(worker: int) -> list[dict[str, Any]]:
+        index, known = filled(new_index, catalog, ads=40)
+        found = []
+        for version in range(2, 2 + rounds):
+            index.apply(known.batch(slice(None), version))
+            index.seal()
+            index.start_compaction(0)
+            while index.compacting:
+                index.maintain()
+            offsets = {"ads": {"0": version}}
+            folder = tmp_path / str(worker)
+            snapshots.write(index, folder, offsets, {}, bases, kept=1)
+            loaded = snapshots.load_latest(folder, settings, bases)
+            found.append(None if loaded is None else loaded.offsets)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(live, range(4)))
+    expected = [{"ads": {"0": version}} for version in range(2, 2 + rounds)]
+    assert results == [expected] * 4
+    # What is left is somebody's. Two that write at the same moment may have a file each.
+    (base,) = bases.iterdir()
+    assert base.stat().st_nlink >= 2
