@@ -45,8 +45,6 @@ DAY_MS = 86_400_000
 TOMBSTONE_DAYS = 7
 # A day less: reading what came since takes its time too.
 MAX_SNAPSHOT_AGE_MS = (TOMBSTONE_DAYS - 1) * DAY_MS
-# A living worker's is younger; what a dead one left may rest on topics that are gone.
-MAX_OTHERS_AGE_MS = DAY_MS
 
 Offsets = dict[str, dict[int, int]]
 
@@ -245,19 +243,18 @@ def _load(
             continue
         if loaded is None or (folder != own and loaded.extra["source"] != _source(settings)):
             continue
-        max_age_ms = MAX_SNAPSHOT_AGE_MS if folder == own else MAX_OTHERS_AGE_MS
-        if reason := _unusable(loaded.extra, models, max_age_ms):
+        if reason := _unusable(loaded.extra, models):
             log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
             continue
         return loaded, folder
     return None, own
 
 
-def _unusable(extra: Mapping[str, Any], models: Models, max_age_ms: int) -> str | None:
+def _unusable(extra: Mapping[str, Any], models: Models) -> str | None:
     """Why a snapshot must not be gone on from; None if it may."""
     if extra["models"] != models.columns:
         return "its ads were embedded by other models"
     age_ms = wall_ms() - extra["written_ms"]
-    if age_ms > max_age_ms:
+    if age_ms > MAX_SNAPSHOT_AGE_MS:
         return f"it is {age_ms // DAY_MS} days old, and deletions expire after {TOMBSTONE_DAYS}"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,8 @@ EMPTY_BYTES = sum(Index(IndexSettings(0, 0, seal_ads=SEAL_ADS)).memory().values(
 Json = dict[str, Any]
 
 
-def config(folder: Path, kafka: Kafka, budget_bytes: int) -> Path:
-    path = folder / "headwater.toml"
-    path.write_text(
-        f"""
-        [kafka]
-        bootstrap = "{kafka.bootstrap}"
-        prefix = "{kafka.prefix}"
-        [worker]
-        state_dir = "{folder}"
-        port = 0
-        log_format = "json"
+def limited(budget_bytes: int) -> str:
+    return f"""
         [intake]
         batch_records = 50
         [index]
@@ -45,8 +36,6 @@ def config(folder: Path, kafka: Kafka, budget_bytes: int) -> Path:
         compact_deltas = 1000
         memory_budget_bytes = {budget_bytes}
         """
-    )
-    return path
 
 
 async def send(kafka: Kafka, ad_ids: Iterable[int], version: int) -> None:
@@ -64,12 +53,14 @@ async def until(ask: Any, holds: Any) -> Any:
 
 
 @pytest.mark.timeout(240)
-async def test_intake_pauses_without_room_and_resumes_with_it(kafka: Kafka, tmp_path: Path) -> None:
+async def test_intake_pauses_without_room_and_resumes_with_it(
+    kafka: Kafka, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
     """Old versions are folded away when the room is needed; new ads wait for a larger budget."""
     await topics.create_missing(kafka)
     log = tmp_path / "worker.log"
     budget = EMPTY_BYTES + 600_000
-    worker = WorkerProcess(config(tmp_path, kafka, budget), log)
+    worker = WorkerProcess(write_config(tmp_path, kafka, limited(budget)), log)
     try:
         async with WorkerClient(await worker.start()) as client:
             await worker.wait_ready(client)
@@ -106,7 +97,7 @@ async def test_intake_pauses_without_room_and_resumes_with_it(kafka: Kafka, tmp_
             await until(lambda: ad(7), lambda ad: ad["reasons"] == ["paused"])
         assert await worker.stop() == 0
 
-        config(tmp_path, kafka, 0)
+        write_config(tmp_path, kafka, limited(0))
         async with WorkerClient(await worker.start()) as client:
             await worker.wait_ready(client)
             assert sum((await client.get("/v1/status"))["ads"].values()) == 8_500
