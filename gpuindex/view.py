@@ -310,8 +310,9 @@ class IndexView:
             slots = self.find(within)
             mask[:] = 0
             mask[slots[slots >= 0]] = 1
-        excluded = self.find(query.excluded)
-        mask[excluded[excluded >= 0]] = 0
+        if len(query.excluded):
+            slots = self.find(query.excluded)
+            mask[slots[slots >= 0]] = 0
         for rule in query.filters:
             if rule.allow is not None:
                 allowed = np.zeros(self.slots.count, np.uint8)
