@@ -1,11 +1,12 @@
 """Bytes to records and back.
 
-Owns JSON, the decimal ids inside it, and the message keys. Promises that every sequence of bytes
-becomes a record or a `Rejected` whose reason is one of a closed set, that nothing half-read gets
-through, and that unknown keys are ignored but counted. What happens to a rejected record is
-`stream.deadletters`' matter.
+Owns what makes a valid record, the decimal ids inside it, and the message keys. Promises that every
+sequence of bytes becomes a record or a `Rejected` whose reason is one of a closed set, that nothing
+half-read gets through, and that unknown keys are ignored but counted. How the bytes hold their keys
+and values is `stream.formats`' part, and what happens to a rejected record `stream.deadletters`'.
 
-Decoders take `unknown_keys`, a counter by topic name (without prefix) to which they add.
+Decoders take `unknown_keys`, a counter by topic name (without prefix) to which they add, and
+`default`, the format of records whose headers name none.
 """
 
 from __future__ import annotations
@@ -16,34 +17,27 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
-from msgspec import Struct
-from msgspec.json import Decoder, Encoder
 
+from .bodies import AdBody, EventBody
 from .errors import Reason, Rejected, RequestRejected
+from .formats import JSON, Format, Record, format_of
 from .records import (
     MAX_FEATURES,
     MAX_ID,
     NEXT_VERSION,
     Ad,
     AdChange,
-    Amount,
     ClockTick,
     ControlChange,
     Delivery,
     EventRecord,
     Explanation,
-    Fraction,
     Impression,
-    NonEmpty,
-    Rule,
     ScoreRequest,
     ScoreResponse,
-    TimeMs,
     UserEvent,
-    Values,
-    Version,
 )
-from .strict import check_count, check_names, convert, decode, decode_any
+from .strict import check_count, check_names, convert, decode, decode_plain
 from .topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 VERSION_HEADER: Final = "headwater-version"
@@ -52,9 +46,9 @@ CLOCK_KEY: Final = b"_clock"
 MAX_AHEAD_MS: Final = 86_400_000
 
 _MAX_ID_DIGITS: Final = len(str(MAX_ID))
-# A feature takes at least `"",` in JSON, so a shorter value cannot hold too many and need not be
-# counted.
-_COUNTED_FROM_BYTES: Final = 3 * MAX_FEATURES
+# A feature takes at least a byte in every format, so a shorter value cannot hold too many and need
+# not be counted.
+_COUNTED_FROM_BYTES: Final = MAX_FEATURES
 
 
 class Message(Protocol):
@@ -74,30 +68,6 @@ class Message(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-class _AdJson(Struct, forbid_unknown_fields=True, gc=False):
-    version: Version
-    advertiser: str = ""
-    campaign: str = ""
-    features: dict[str, Values | dict[str, Fraction]] = {}
-    targeting: dict[str, Rule] = {}
-
-
-class _EventJson(Struct, forbid_unknown_fields=True, gc=False):
-    event_id: NonEmpty
-    action: str
-    time_ms: TimeMs
-    ad_id: str | None = None
-    value: Amount = 0.0
-    features: dict[str, Values] = {}
-
-
-_AD: Final = Decoder(_AdJson)
-_DELIVERY: Final = Decoder(Delivery)
-_TICK: Final = Decoder(ClockTick)
-_EVENT: Final = Decoder(_EventJson)
-_ENCODER: Final = Encoder()
 
 
 def parse_id(text: str) -> int:
@@ -120,7 +90,9 @@ def encode_id(number: int) -> bytes:
     return b"%d" % number
 
 
-def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdChange:
+def decode_ad(
+    message: Message, unknown_keys: Counter[str] | None = None, default: Format = JSON
+) -> AdChange:
     """Read a record of `ads`; a null value is a delete, and a weight of 0 is no feature.
 
     Raises:
@@ -130,7 +102,8 @@ def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdC
     value = message.value
     if value is None:
         return AdChange(ad_id, _header_version(message.headers), None)
-    body = decode(_AD, value, ADS, unknown_keys)
+    form = format_of(message.headers, default)
+    body = decode(form, value, AdBody, ADS, unknown_keys)
     check_names(body.features)
     check_names(body.targeting)
     if len(value) > _COUNTED_FROM_BYTES:
@@ -146,7 +119,7 @@ def decode_ad(message: Message, unknown_keys: Counter[str] | None = None) -> AdC
 
 
 def decode_control(
-    message: Message, unknown_keys: Counter[str] | None = None
+    message: Message, unknown_keys: Counter[str] | None = None, default: Format = JSON
 ) -> ControlChange | ClockTick:
     """Read a record of `ads-control`; a null value asks for the defaults.
 
@@ -157,16 +130,21 @@ def decode_control(
     if key == CLOCK_KEY:
         if value is None:
             raise Rejected(Reason.NULL_VALUE, "a clock record needs a time")
-        return decode(_TICK, value, ADS_CONTROL, unknown_keys)
+        form = format_of(message.headers, default)
+        return decode(form, value, ClockTick, ADS_CONTROL, unknown_keys)
     ad_id = _key_id(key)
     if value is None:
         return ControlChange(ad_id, _header_version(message.headers), None)
-    delivery = decode(_DELIVERY, value, ADS_CONTROL, unknown_keys)
+    form = format_of(message.headers, default)
+    delivery = decode(form, value, Delivery, ADS_CONTROL, unknown_keys)
     return ControlChange(ad_id, delivery.version, delivery)
 
 
 def decode_event(
-    message: Message, now_ms: int, unknown_keys: Counter[str] | None = None
+    message: Message,
+    now_ms: int,
+    unknown_keys: Counter[str] | None = None,
+    default: Format = JSON,
 ) -> EventRecord:
     """Read a record of `user-events`; `now_ms` is the clock that its time is held against.
 
@@ -177,7 +155,8 @@ def decode_event(
     value = message.value
     if value is None:
         raise Rejected(Reason.NULL_VALUE, "an event cannot be deleted")
-    body = decode(_EVENT, value, USER_EVENTS, unknown_keys)
+    form = format_of(message.headers, default)
+    body = decode(form, value, EventBody, USER_EVENTS, unknown_keys)
     if body.time_ms > now_ms + MAX_AHEAD_MS:
         raise Rejected(
             Reason.FUTURE_EVENT,
@@ -194,14 +173,17 @@ def decode_event(
 
 
 def decode_request(
-    key: bytes | None, value: bytes | None, unknown_keys: Counter[str] | None = None
+    key: bytes | None,
+    value: bytes | None,
+    unknown_keys: Counter[str] | None = None,
+    form: Format = JSON,
 ) -> ScoreRequest:
-    """Read a record of `score-requests`.
+    """Read a record of `score-requests` that is in the format `form`.
 
     Raises:
         RequestRejected: with both ids when they can be read, so that it can be answered.
     """
-    body = _request_json(value)
+    body = _request_body(value, form)
     with _answerable(body):
         request = _request(body, unknown_keys)
         if key is None:
@@ -213,13 +195,15 @@ def decode_request(
     return request
 
 
-def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) -> ScoreRequest:
+def decode_request_body(
+    value: bytes, unknown_keys: Counter[str] | None = None, form: Format = JSON
+) -> ScoreRequest:
     """Read a request that came without a message key, as over HTTP.
 
     Raises:
         RequestRejected: as `decode_request`.
     """
-    body = _request_json(value)
+    body = _request_body(value, form)
     with _answerable(body):
         return _request(body, unknown_keys)
 
@@ -227,84 +211,88 @@ def decode_request_body(value: bytes, unknown_keys: Counter[str] | None = None) 
 def decode_explain_body(
     value: bytes, unknown_keys: Counter[str] | None = None
 ) -> tuple[ScoreRequest, int]:
-    """Read the body of `POST /v1/explain`: a request, and the id of the ad to explain.
+    """Read the body of `POST /v1/explain`: a request, and the id of the ad to explain; JSON.
 
     Raises:
         RequestRejected: as `decode_request`.
     """
-    body = _request_json(value)
+    body = _request_body(value, JSON)
     with _answerable(body):
         ad_id = _field_id(body.pop("ad_id", None), "ad_id")
         return _request(body, unknown_keys), ad_id
 
 
-def decode_response(value: bytes) -> ScoreResponse:
+def decode_response(value: bytes, form: Format = JSON) -> ScoreResponse:
     """Read a record of `score-responses`; keys that this version does not know are ignored.
 
     Raises:
         Rejected: not a response.
     """
-    body = decode_any(value)
-    try:
-        body["user_id"] = _field_id(body["user_id"], "user_id")
-        for ad in body["ads"]:
-            ad["ad_id"] = _field_id(ad["ad_id"], "ad_id")
-        return msgspec.convert(body, ScoreResponse, str_keys=True)
-    except (TypeError, KeyError, msgspec.ValidationError) as error:
-        raise Rejected(Reason.INVALID_FIELD, f"not a response: {error!r}") from None
+    return _with_binary_ids(decode_plain(form, value, ScoreResponse), ScoreResponse)
 
 
-def encode_ad(ad: Ad) -> bytes:
+def decode_impression(value: bytes, form: Format = JSON) -> Impression:
+    """Read a record of `impressions`; keys that this version does not know are ignored.
+
+    Raises:
+        Rejected: not an impression.
+    """
+    return _with_binary_ids(decode_plain(form, value, Impression), Impression)
+
+
+def encode_ad(ad: Ad, form: Format = JSON) -> bytes:
     """The value on `ads`."""
-    return _ENCODER.encode(ad)
+    return form.write(ad, AdBody)
 
 
-def encode_delivery(delivery: Delivery) -> bytes:
+def encode_delivery(delivery: Delivery, form: Format = JSON) -> bytes:
     """The value on `ads-control`."""
-    return _ENCODER.encode(delivery)
+    return form.write(delivery, Delivery)
 
 
-def encode_tick(tick: ClockTick) -> bytes:
+def encode_tick(tick: ClockTick, form: Format = JSON) -> bytes:
     """The value on `ads-control` under `CLOCK_KEY`."""
-    return _ENCODER.encode(tick)
+    return form.write(tick, ClockTick)
 
 
-def encode_event(event: UserEvent) -> bytes:
+def encode_event(event: UserEvent, form: Format = JSON) -> bytes:
     """The value on `user-events`."""
     ad_id = None if event.ad_id is None else str(event.ad_id)
-    return _ENCODER.encode(
-        _EventJson(event.event_id, event.action, event.time_ms, ad_id, event.value, event.features)
+    body = EventBody(
+        event.event_id, event.action, event.time_ms, ad_id, event.value, event.features
     )
+    return form.write(body, EventBody)
 
 
-def encode_request(request: ScoreRequest) -> bytes:
+def encode_request(request: ScoreRequest, form: Format = JSON) -> bytes:
     """The value on `score-requests`, and the body of `POST /v1/score`."""
-    return _encode_with_ids(request)
+    return form.write(_with_decimal_ids(request), ScoreRequest)
 
 
-def encode_response(response: ScoreResponse) -> bytes:
+def encode_response(response: ScoreResponse, form: Format = JSON) -> bytes:
     """The value on `score-responses`, and the answer of `POST /v1/score`."""
-    return _encode_with_ids(response)
+    return form.write(_with_decimal_ids(response), ScoreResponse)
 
 
 def encode_explanation(explanation: Explanation) -> bytes:
-    """The answer of `POST /v1/explain`."""
+    """The answer of `POST /v1/explain`; JSON."""
     body = msgspec.to_builtins(explanation, str_keys=True)
-    return _ENCODER.encode({**body, **{key: str(body[key]) for key in ("user_id", "ad_id")}})
+    body.update({key: str(body[key]) for key in ("user_id", "ad_id")})
+    return JSON.write(body, Explanation)
 
 
-def encode_impression(impression: Impression) -> bytes:
+def encode_impression(impression: Impression, form: Format = JSON) -> bytes:
     """The value on `impressions`."""
-    return _encode_with_ids(impression)
+    return form.write(_with_decimal_ids(impression), Impression)
 
 
-def _request_json(value: bytes | None) -> dict[str, Any]:
+def _request_body(value: bytes | None, form: Format) -> dict[str, Any]:
     with _answerable({}):
         if value is None:
             raise Rejected(Reason.NULL_VALUE, "a request cannot be deleted")
-        body = decode_any(value)
+        body = decode_plain(form, value, ScoreRequest)
         if not isinstance(body, dict):
-            raise Rejected(Reason.INVALID_FIELD, "a request is a JSON object")
+            raise Rejected(Reason.INVALID_FIELD, "a request is a map of its fields")
         return body
 
 
@@ -340,15 +328,26 @@ def _answerable(body: dict[str, Any]) -> Iterator[None]:
         raise RequestRejected(error.reason, error.detail, request_id, user_id) from None
 
 
-def _encode_with_ids(record: ScoreRequest | ScoreResponse | Impression) -> bytes:
-    body = msgspec.to_builtins(record, str_keys=True)
+def _with_binary_ids(body: Any, record: type[Record]) -> Record:
+    try:
+        body["user_id"] = _field_id(body["user_id"], "user_id")
+        for ad in body.get("ads", ()):
+            ad["ad_id"] = _field_id(ad["ad_id"], "ad_id")
+        return msgspec.convert(body, record, str_keys=True)
+    except (AttributeError, TypeError, KeyError, msgspec.ValidationError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        raise Rejected(Reason.INVALID_FIELD, detail) from None
+
+
+def _with_decimal_ids(record: ScoreRequest | ScoreResponse | Impression) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(record, str_keys=True)
     body["user_id"] = str(body["user_id"])
     for ad in body.get("ads", ()):
         ad["ad_id"] = str(ad["ad_id"])
     candidates = body.get("candidates")
     if isinstance(candidates, list | tuple):
         body["candidates"] = [str(ad_id) for ad_id in candidates]
-    return _ENCODER.encode(body)
+    return body
 
 
 def _key_id(key: bytes | None) -> int:

@@ -1,11 +1,12 @@
 """The records: what each topic carries, as frozen types.
 
 Owns the fields, their defaults and their bounds. Ids are Python integers here and decimal strings
-in JSON; `stream.codec` is the only place that knows both. Times are epoch milliseconds UTC.
+in every format; `stream.codec` is the only place that knows both. Times are epoch milliseconds UTC.
 """
 
 from __future__ import annotations
 
+import sys
 from hashlib import blake2b
 from typing import Annotated, Final, Literal
 
@@ -27,6 +28,12 @@ Amount = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Bid = Annotated[float, Meta(ge=0.0, le=1e12)]
 Unsigned63 = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+# JSON has no NaN and no infinity, but MessagePack and Protobuf do; bounds keep both out.
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+# How an id is written, for the JSON Schema alone: `stream.codec` checks it.
+ID_PATTERN: Final = "^(0|[1-9][0-9]{0,18})$"
+Id = Annotated[int, Meta(extra_json_schema={"pattern": ID_PATTERN})]
+DecimalId = Annotated[str, Meta(extra_json_schema={"pattern": ID_PATTERN})]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Values = tuple[str, ...]
 
@@ -68,7 +75,7 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
 
     version: Version
     status: Literal["active", "paused"] = "active"
-    budget_left: float | None = None
+    budget_left: Finite | None = None
     """In the unit of `bid`; None is unlimited."""
     pacing: Fraction = 1.0
     """Share of the requests that may see the ad."""
@@ -129,12 +136,12 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """A request for the best ads for one user."""
 
     request_id: NonEmpty
-    user_id: Unsigned63
+    user_id: Id
     user: dict[str, Values] = {}
     """The profile; an absent field is unknown."""
     k: Annotated[int, Meta(ge=1)] = 10
     """How many ads to answer with."""
-    candidates: Annotated[int, Meta(ge=1)] | tuple[Unsigned63, ...] | None = None
+    candidates: Annotated[int, Meta(ge=1)] | tuple[Id, ...] | None = None
     """The ads to choose from, by id; or how many ads retrieval hands to the ranker. None: all ads,
     and the worker's setting."""
     filters: dict[str, Rule] = {}
@@ -163,7 +170,7 @@ class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class ScoredAd(Struct, frozen=True):
     """One ad of an answer."""
 
-    ad_id: int
+    ad_id: Id
     score: float
     """Retrieval's score."""
     value: float
@@ -183,7 +190,7 @@ class ScoreResponse(Struct, frozen=True, kw_only=True):
     """An answer, with the state that it was made from."""
 
     request_id: str
-    user_id: int
+    user_id: Id
     ads: tuple[ScoredAd, ...] = ()
     models: dict[str, str] = {}
     """Part (retriever, ranker) -> version that served, or "none"."""
@@ -242,7 +249,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 class ServedAd(Struct, frozen=True):
     """One ad of an impression, with the features that it was served with."""
 
-    ad_id: int
+    ad_id: Id
     rank: int
     score: float
     value: float
@@ -253,7 +260,7 @@ class Impression(Struct, frozen=True, kw_only=True):
     """What one answer served: the input of later training."""
 
     request_id: str
-    user_id: int
+    user_id: Id
     user: dict[str, Values] = {}
     time_ms: int
     ads: tuple[ServedAd, ...] = ()

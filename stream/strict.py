@@ -1,8 +1,8 @@
-"""Strict JSON: bytes to one struct, unknown keys left out and counted.
+"""Strict reading: bytes to one struct, unknown keys left out and counted.
 
-Owns the two readings. The first is by the struct's own decoder, which forbids unknown keys, so that
-a record without any pays nothing for the count. Only a record that fails it is read again as plain
-JSON, without the keys that the struct does not have. Promises a valid struct or a `Rejected`.
+Owns the two readings. The first is by the format's typed decoder, which forbids unknown keys, so
+that a record without any pays nothing for the count. Only a record that fails it is read again as
+plain data, without the keys that the struct does not have. Promises a valid struct or a `Rejected`.
 """
 
 from __future__ import annotations
@@ -10,62 +10,63 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sized
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.json import Decoder
 
 from .errors import Reason, Rejected
+from .formats import Format, Record
 from .records import MAX_FEATURES, FrequencyCap, Rule
 
 # The structs inside a record's value: rules by field name, and one of its own.
 _RULE_FIELDS: Final = ("targeting", "filters")
 _CAP_FIELD: Final = "frequency_cap"
 
-_ANY: Final[Decoder[Any]] = Decoder()
-
-_Record = TypeVar("_Record", bound=Struct)
-
 
 def decode(
-    decoder: Decoder[_Record], value: bytes, topic: str, unknown_keys: Counter[str] | None
-) -> _Record:
+    form: Format,
+    value: bytes,
+    record: type[Record],
+    topic: str,
+    unknown_keys: Counter[str] | None,
+) -> Record:
     """The struct in `value`; its unknown keys are added to `unknown_keys[topic]`.
 
     Args:
-        decoder: of a struct that forbids unknown fields.
-        value: JSON in UTF-8.
+        form: the format of `value`.
+        value: the bytes.
+        record: a struct that forbids unknown fields.
         topic: the counter's key.
         unknown_keys: None counts nothing.
 
     Raises:
-        Rejected: not JSON, or not this struct.
+        Rejected: not in this format, or not this struct.
     """
     try:
-        return decoder.decode(value)
+        return form.read(value, record)
     except msgspec.ValidationError:
-        return convert(decode_any(value), decoder.type, topic, unknown_keys)
+        return convert(decode_plain(form, value, record), record, topic, unknown_keys)
     except (ValueError, RecursionError) as error:
         raise Rejected(Reason.UNDECODABLE, str(error)) from None
 
 
-def decode_any(value: bytes) -> Any:
-    """Whatever JSON is in `value`, as Python's own types.
+def decode_plain(form: Format, value: bytes, record: type[Struct]) -> Any:
+    """Whatever is in `value`, as Python's own types.
 
     Raises:
-        Rejected: not JSON.
+        Rejected: not in this format.
     """
     try:
-        return _ANY.decode(value)
+        return form.read_plain(value, record)
     except (ValueError, RecursionError) as error:
         raise Rejected(Reason.UNDECODABLE, str(error)) from None
 
 
 def convert(
-    body: Any, record: type[_Record], topic: str, unknown_keys: Counter[str] | None
-) -> _Record:
-    """As `decode`, from what `decode_any` read; `body` loses its unknown keys."""
+    body: Any, record: type[Record], topic: str, unknown_keys: Counter[str] | None
+) -> Record:
+    """As `decode`, from what `decode_plain` read; `body` loses its unknown keys."""
     unknown = _drop_unknown(body, record)
     try:
         struct = msgspec.convert(body, record, str_keys=True)
