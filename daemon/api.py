@@ -25,6 +25,7 @@ from stream.codec import (
     parse_id,
 )
 from stream.errors import RequestRejected
+from stream.formats import JSON, by_content_type
 from stream.records import ErrorBody
 
 from .clock import wall_ms
@@ -40,6 +41,7 @@ STATUS_OF_CODE = {
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.TOO_MANY_REQUESTS,
     "deadline": HTTPStatus.GATEWAY_TIMEOUT,
+    "stale": HTTPStatus.GATEWAY_TIMEOUT,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
     "not_found": HTTPStatus.NOT_FOUND,
 }
@@ -70,11 +72,13 @@ class Routes:
         self._worker = worker
 
     async def score(self, http: web.Request) -> web.Response:
-        """`POST /v1/score`: a score-request in, a score-response out."""
+        """`POST /v1/score`: a score-request in, a score-response out, in the same format."""
         received_ms = wall_ms()
+        # Clients that name no content type, or their form's, have always meant JSON.
+        form = by_content_type(http.content_type) or JSON
         unknown: Counter[str] = Counter()
         try:
-            request = decode_request_body(await http.read(), unknown)
+            request = decode_request_body(await http.read(), unknown, form)
         except RequestRejected as rejected:
             REQUESTS.labels(rejected.code).inc()
             return error(rejected.code, rejected.message)
@@ -85,7 +89,7 @@ class Routes:
         if response.error is not None:
             status = STATUS_OF_CODE.get(response.error.code, HTTPStatus.BAD_REQUEST)
         return web.Response(
-            body=encode_response(response), status=status, content_type="application/json"
+            body=encode_response(response, form), status=status, content_type=form.content_type
         )
 
     async def explain(self, http: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
@@ -18,12 +19,11 @@ from monitoring.metrics import (
     AD_FRESHNESS,
     FRESHNESS_STAGES,
     RECORDS_APPLIED,
-    RECORDS_REJECTED,
     RECORDS_SKIPPED,
-    UNKNOWN_KEYS,
 )
 from stream.codec import Message, decode_ad, decode_control, decode_event
 from stream.errors import Rejected
+from stream.formats import Format
 from stream.histories import HistoryStore
 from stream.records import AdChange, ClockTick, ControlChange, EventRecord
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
@@ -63,7 +63,7 @@ class Applier(Protocol[Record]):
     topic: str
 
     def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Record]:
-        """Sort messages into records and rejected ones; no side effect but counting."""
+        """Sort messages into records and rejected ones; no side effect."""
 
     def apply(self, batch: Batch[Record], next_offsets: Mapping[int, int]) -> None:
         """Make the records visible; `next_offsets` say where reading goes on after them."""
@@ -87,25 +87,19 @@ def _decode(
     return Batch(records, written_ms, rejected, unknown.total(), fetched_ms, wall_ms())
 
 
-def count_decoded(topic: str, batch: Batch[Record]) -> None:
-    """Count what was left out, once the rejected messages are safely dead-lettered."""
-    UNKNOWN_KEYS.labels(topic).inc(batch.unknown_keys)
-    for _, error in batch.rejected:
-        RECORDS_REJECTED.labels(topic, error.reason.value).inc()
-
-
 class AdsApplier:
     """`ads`: upserts and deletes enter the index together with their embeddings."""
 
     topic = ADS
 
-    def __init__(self, writer: IndexWriter, models: Models) -> None:
+    def __init__(self, writer: IndexWriter, models: Models, default: Format) -> None:
         self._writer = writer
         self._models = models
+        self._default = default
 
     def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[AdChange]:
         """Read ads and deletions."""
-        return _decode(decode_ad, messages, fetched_ms)
+        return _decode(partial(decode_ad, default=self._default), messages, fetched_ms)
 
     def apply(self, batch: Batch[AdChange], next_offsets: Mapping[int, int]) -> None:
         """Embed, upsert, delete, publish, and say how fresh that was."""
@@ -130,16 +124,17 @@ class ControlApplier:
 
     topic = ADS_CONTROL
 
-    def __init__(self, writer: IndexWriter, models: Models, clock: Clock) -> None:
+    def __init__(self, writer: IndexWriter, models: Models, clock: Clock, default: Format) -> None:
         self._writer = writer
         self._models = models
         self._clock = clock
+        self._default = default
 
     def decode(
         self, messages: Sequence[Message], fetched_ms: int
     ) -> Batch[ControlChange | ClockTick]:
         """Read delivery states and clock records."""
-        return _decode(decode_control, messages, fetched_ms)
+        return _decode(partial(decode_control, default=self._default), messages, fetched_ms)
 
     def apply(
         self, batch: Batch[ControlChange | ClockTick], next_offsets: Mapping[int, int]
@@ -159,15 +154,18 @@ class EventsApplier:
 
     topic = USER_EVENTS
 
-    def __init__(self, store: HistoryStore, clock: Clock) -> None:
+    def __init__(self, store: HistoryStore, clock: Clock, default: Format) -> None:
         self._store = store
         self._clock = clock
+        self._default = default
 
     def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[EventRecord]:
         """Read events; those of the future are held against the worker's clock."""
         now_ms = self._clock.now_ms()
         return _decode(
-            lambda message, unknown: decode_event(message, now_ms, unknown), messages, fetched_ms
+            lambda message, unknown: decode_event(message, now_ms, unknown, self._default),
+            messages,
+            fetched_ms,
         )
 
     def apply(self, batch: Batch[EventRecord], next_offsets: Mapping[int, int]) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stream.errors import StreamError
 
-from .commands import ad, broker, demo, explain, replay, serve, status, topics, train
+from .commands import ad, broker, demo, dlq, explain, replay, serve, status, topics, train
 from .failure import Failed
 from .logs import configure_logging
 from .settings import ConfigurationError
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(broker.app, name="broker")
 app.add_typer(topics.app, name="topics")
+app.add_typer(dlq.app, name="dlq")
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)

@@ -1,9 +1,10 @@
 """The way of a record from Kafka into state.
 
-Owns one reading loop per topic and the order of its steps: read, decode, dead-letter, apply. The
-loops wait on the event loop; decoding and applying run on the one intake thread. Promises that no
-offset is passed before the record is either applied or acknowledged by the dead-letter topic, that
-a bad record stops nothing, and that a topic whose records find no room waits without losing any.
+Owns one reading loop per topic and the order of its steps: read, decode, settle what was rejected,
+apply. The loops wait on the event loop; decoding and applying run on the one intake thread.
+Promises that no offset is passed before the record is either applied or settled as its topic's
+policy says, that a bad record stops nothing unless that policy is to block, and that a topic whose
+records find no room waits without losing any.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import structlog
 
 from gpuindex import MemoryBudgetExceeded
 from monitoring.freshness import LagTracker
-from monitoring.metrics import INTAKE_PAUSED
+from monitoring.metrics import INTAKE_PAUSED, UNKNOWN_KEYS
 from stream.codec import Message
-from stream.deadletters import dead_letter
-from stream.errors import Reason
-from stream.publish import Publisher
+from stream.errors import Reason, Rejected
 from stream.reader import TopicReader
 
-from .appliers import Applier, Batch, Record, count_decoded
+from .applied import Applied
+from .appliers import Applier, Batch, Record
 from .clock import wall_ms
+from .rejections import Rejections, describe
 from .settings import IntakeSection
 
 log = structlog.get_logger(__name__)
@@ -60,11 +61,13 @@ class IngestLoop(Generic[Record]):
         self,
         reader: TopicReader,
         applier: Applier[Record],
-        publisher: Publisher,
+        rejections: Rejections,
         thread: IntakeThread,
         lag: LagTracker,
+        applied: Applied,
         settings: IntakeSection,
         *,
+        blocked: Callable[[str], None],
         clock_caught_up: Callable[[], Awaitable[None]] | None = None,
         upkeep: Callable[[], bool] | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class IngestLoop(Generic[Record]):
 
         Args:
             reader: reads the one topic that `applier` is for, started.
+            blocked: told why, when a rejected record is in the way and the policy is to block.
             clock_caught_up: waited for before an event is called one of the future, because the
                 clock may be on its way on another topic.
             upkeep: bounded upkeep that runs on the intake thread between batches; says whether
@@ -80,16 +84,17 @@ class IngestLoop(Generic[Record]):
         self.applier = applier
         (self._topic,) = reader.positions()
         self._reader = reader
-        self._publisher = publisher
+        self._rejections = rejections
         self._thread = thread
         self._lag = lag
+        self._applied = applied
         self._settings = settings
         self._clock_caught_up = clock_caught_up
+        self._blocked = blocked
         self._upkeep = upkeep
         self._paused: str | None = None
         INTAKE_PAUSED.labels(applier.topic).set(0)
-        self._progress = asyncio.Condition()
-        self._applied = reader.positions()[self._topic]
+        applied.begin(applier.topic, reader.positions()[self._topic])
 
     @property
     def paused(self) -> str | None:
@@ -102,23 +107,23 @@ class IngestLoop(Generic[Record]):
             messages = await self._reader.read(self._settings.poll_ms, self._settings.batch_records)
             fetched_ms = wall_ms()
             next_offsets = self._reader.positions()[self._topic]
+            # Before anything is applied: what the broker tells from now on is not in this batch.
+            heard_ms = self._reader.heard_ms()
             self._note_fetched(messages)
             if messages:
                 batch = await self._decode(messages, fetched_ms)
-                await self._dead_letter(batch)
-                count_decoded(self.applier.topic, batch)
+                if batch.rejected and self._rejections.block:
+                    await self._stand_still(messages, batch, next_offsets, heard_ms)
+                await self._rejections.settle(batch.rejected)
                 await self._apply(batch, next_offsets)
-            await self._passed(next_offsets, messages)
+            await self._passed(next_offsets, messages, heard_ms)
             if self._upkeep is not None:
                 await self._thread.run(self._upkeep)
 
     async def caught_up(self) -> None:
         """Wait until everything that is on the topic now has been applied."""
         ends = (await self._reader.end_offsets())[self._topic]
-        async with self._progress:
-            await self._progress.wait_for(
-                lambda: all(self._applied.get(p, 0) >= end for p, end in ends.items())
-            )
+        await self._applied.reach({self.applier.topic: ends})
 
     def _note_fetched(self, messages: Sequence[Message]) -> None:
         # Records come in order within a partition: the first is the oldest.
@@ -143,6 +148,7 @@ class IngestLoop(Generic[Record]):
                 self._pause(str(full))
             else:
                 self._pause(None)
+                UNKNOWN_KEYS.labels(self.applier.topic).inc(batch.unknown_keys)
                 return
             # Folding away what is dead is what makes room.
             while self._upkeep is not None and await self._thread.run(self._upkeep):
@@ -157,27 +163,35 @@ class IngestLoop(Generic[Record]):
             log.warning("intake_paused" if reason else "intake_resumed", topic=topic, reason=reason)
         self._paused = reason
 
-    async def _dead_letter(self, batch: Batch[Record]) -> None:
-        if not batch.rejected:
-            return
-        await self._publisher.send_all(
-            [dead_letter(message, error.reason, error.detail) for message, error in batch.rejected]
-        )
-        for message, error in batch.rejected[:3]:
-            log.warning(
-                "record_rejected",
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-                reason=error.reason.value,
-                detail=error.detail,
-                batch_rejected=len(batch.rejected),
-            )
+    async def _stand_still(
+        self,
+        messages: Sequence[Message],
+        batch: Batch[Record],
+        next_offsets: Mapping[int, int],
+        heard_ms: float,
+    ) -> NoReturn:
+        """Apply what comes before the first rejected record of each partition, and stay there."""
+        first = _first_offsets(batch.rejected)
+        before = [m for m in messages if m.partition not in first or m.offset < first[m.partition]]
+        batch_before = await self._thread.run(self.applier.decode, before, batch.fetched_ms)
+        next_offsets = {**next_offsets, **first}
+        await self._apply(batch_before, next_offsets)
+        await self._passed(next_offsets, before, heard_ms)
+        reason = describe(*batch.rejected[0])
+        log.error("topic_blocked", topic=self._topic, reason=reason)
+        self._blocked(reason)
+        while True:
+            await asyncio.sleep(3_600)
 
-    async def _passed(self, next_offsets: Mapping[int, int], messages: Sequence[Message]) -> None:
+    async def _passed(
+        self, next_offsets: Mapping[int, int], messages: Sequence[Message], heard_ms: float
+    ) -> None:
         newest_ms = {m.partition: float(m.timestamp) for m in messages}
         for partition, offset in next_offsets.items():
             self._lag.note_applied(self.applier.topic, partition, offset, newest_ms.get(partition))
-        async with self._progress:
-            self._applied.update(next_offsets)
-            self._progress.notify_all()
+        await self._applied.note(self.applier.topic, next_offsets, heard_ms)
+
+
+def _first_offsets(rejected: Sequence[tuple[Message, Rejected]]) -> dict[int, int]:
+    """Partition -> offset of its first rejected record."""
+    return {message.partition: message.offset for message, _ in reversed(rejected)}

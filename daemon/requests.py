@@ -1,8 +1,10 @@
 """Requests on their way to the scoring thread and answers on their way back.
 
 Owns the queue in front of the scoring thread, deadlines, and the outcome of every request.
-Promises an answer, if only an error, to every request that names itself, and never waits on the
-event loop for a score. HTTP and the Faust agent are its two callers.
+Promises an answer, if only an error, to every request that names itself, in the format that it came
+in; that no request is scored on an older state than it asks for, and that none which waits for a
+state is in the way of one that has its own; and never waits on the event loop for a score. HTTP and
+the Faust agent are its two callers.
 """
 
 from __future__ import annotations
@@ -17,30 +19,24 @@ from typing import TypeVar
 import structlog
 
 from monitoring.health import Readiness
-from monitoring.metrics import (
-    QUEUE_DEPTH,
-    RECORDS_REJECTED,
-    REQUEST_SECONDS,
-    REQUESTS,
-    UNKNOWN_KEYS,
-)
+from monitoring.metrics import QUEUE_DEPTH, REQUEST_SECONDS, REQUESTS, UNKNOWN_KEYS
 from stream.codec import Message, decode_request, encode_id, encode_response
-from stream.deadletters import dead_letter
-from stream.errors import RequestRejected
+from stream.errors import Rejected, RequestRejected
+from stream.formats import Format, format_of, header_of
 from stream.publish import Publisher, PublishFailed
 from stream.records import ErrorBody, Explanation, ScoreRequest, ScoreResponse
 from stream.settings import Kafka
-from stream.topics import SCORE_REQUESTS, SCORE_RESPONSES
+from stream.topics import SCORE_RESPONSES
 
+from .applied import Applied
 from .clock import wall_ms
+from .rejections import Rejections
 from .scoring import RequestRefused, Scorer
+from .settings import ScoringSection
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-# Between two tries to keep a record that can neither be answered nor dead-lettered.
-RETRY_S = 1.0
 
 
 class RequestDesk:
@@ -51,15 +47,23 @@ class RequestDesk:
         scorer: Scorer,
         readiness: Readiness,
         publisher: Publisher,
+        rejections: Rejections,
+        applied: Applied,
         kafka: Kafka,
-        max_queue: int,
+        settings: ScoringSection,
+        default: Format,
     ) -> None:
         self._scorer = scorer
         self._readiness = readiness
         self._publisher = publisher
+        self._rejections = rejections
+        self._applied = applied
         self._topic = kafka.topic(SCORE_RESPONSES)
-        self._max_queue = max_queue
-        self._free = asyncio.Semaphore(max_queue)
+        self._settings = settings
+        self._default = default
+        self._free = asyncio.Semaphore(settings.max_queue)
+        # As many again may wait for a state, and take no place in the queue until it is there.
+        self._aside = asyncio.Semaphore(settings.max_queue)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._answering: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -83,20 +87,26 @@ class RequestDesk:
         if self._free.locked():
             return self._overloaded()
         await self._free.acquire()
-        return await self._on_thread(self._scorer.explain, request, ad_id)
+        return await self._outcome(self._scorer.explain, request, ad_id, wall_ms())
 
     async def accept(self, message: Message) -> None:
         """Take a record of `score-requests`; waits for a place in the queue, not for the score."""
         unknown: Counter[str] = Counter()
         try:
-            request = decode_request(message.key, message.value, unknown)
+            form = format_of(message.headers, self._default)
+        except Rejected as error:
+            REQUESTS.labels(error.reason.value).inc()
+            await self._rejections.settle([(message, error)])
+            return
+        try:
+            request = decode_request(message.key, message.value, unknown, form)
         except RequestRejected as error:
-            await self._reject(message, error)
+            await self._reject(message, error, form)
             return
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
         await self._free.acquire()
-        task = asyncio.create_task(self._answer_record(request, message.timestamp))
+        task = asyncio.create_task(self._answer_record(request, message.timestamp, form))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
@@ -107,69 +117,97 @@ class RequestDesk:
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
-        """Score a request that has a place in the queue, and give the place back."""
+        """Answer a request that has a place in the queue, and give the place back."""
         began_s = time.perf_counter()
-        scored = await self._on_thread(self._score, request, written_ms)
+        scored = await self._outcome(self._score, request, written_ms, written_ms)
         response = _failed(request, scored) if isinstance(scored, ErrorBody) else scored
         REQUESTS.labels(response.error.code if response.error else "ok").inc()
         REQUEST_SECONDS.labels("total").observe(time.perf_counter() - began_s)
         return response
 
-    async def _on_thread(
-        self, call: Callable[[ScoreRequest, int], Result], request: ScoreRequest, argument: int
+    async def _outcome(
+        self,
+        call: Callable[[ScoreRequest, int], Result],
+        request: ScoreRequest,
+        argument: int,
+        written_ms: int,
     ) -> Result | ErrorBody:
         """Run a call in its turn, or say why not, and give the request's place back."""
-        self._waiting += 1
         try:
-            if not self._readiness.ready:
-                reasons = self._readiness.reasons().items()
-                return ErrorBody("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, call, request, argument)
+            return await self._in_turn(call, request, argument, written_ms)
         except RequestRefused as refused:
             return ErrorBody(refused.code, refused.message)
         except Exception:
             log.exception("request_failed", request_id=request.request_id)
             return ErrorBody("internal", "scoring failed; the worker's log has the reason")
+
+    async def _in_turn(
+        self,
+        call: Callable[[ScoreRequest, int], Result],
+        request: ScoreRequest,
+        argument: int,
+        written_ms: int,
+    ) -> Result:
+        try:
+            if not self._readiness.ready:
+                reasons = self._readiness.reasons().items()
+                raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
+            if self._applied.has(request):
+                return await self._on_thread(call, request, argument)
         finally:
-            self._waiting -= 1
             self._free.release()
+        if self._aside.locked():
+            full = self._overloaded()
+            raise RequestRefused(full.code, full.message)
+        async with self._aside:
+            await self._applied.satisfy(request, self._patience_s(request, written_ms))
+            async with self._free:
+                return await self._on_thread(call, request, argument)
 
     def _overloaded(self) -> ErrorBody:
-        return ErrorBody("overloaded", f"{self._max_queue} requests are waiting; try again later")
+        waiting = self._settings.max_queue
+        return ErrorBody("overloaded", f"{waiting} requests are waiting; try again later")
+
+    def _patience_s(self, request: ScoreRequest, written_ms: int) -> float:
+        """How long the request can wait for the state that it asks for."""
+        patience_ms = self._settings.max_wait_ms
+        if request.deadline_ms is not None:
+            patience_ms = min(patience_ms, written_ms + request.deadline_ms - wall_ms())
+        return max(patience_ms, 0) / 1e3
+
+    async def _on_thread(
+        self, call: Callable[[ScoreRequest, int], Result], request: ScoreRequest, argument: int
+    ) -> Result:
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, call, request, argument)
+        finally:
+            self._waiting -= 1
 
     def _score(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         if request.deadline_ms is not None and wall_ms() > written_ms + request.deadline_ms:
             raise RequestRefused("deadline", f"{request.deadline_ms} ms had passed before scoring")
         return self._scorer.score(request)
 
-    async def _answer_record(self, request: ScoreRequest, written_ms: int) -> None:
-        await self._respond(await self._answer(request, written_ms))
+    async def _answer_record(self, request: ScoreRequest, written_ms: int, form: Format) -> None:
+        await self._respond(await self._answer(request, written_ms), form)
 
-    async def _reject(self, message: Message, error: RequestRejected) -> None:
-        """Answer who can be answered; nobody else would know of the record, so it is kept."""
+    async def _reject(self, message: Message, error: RequestRejected, form: Format) -> None:
+        """Answer who can be answered; nobody else would know of the record, so it is settled."""
         REQUESTS.labels(error.code).inc()
         if error.request_id is not None and error.user_id is not None:
             body = ErrorBody(code=error.code, message=error.message)
-            await self._respond(
-                ScoreResponse(request_id=error.request_id, user_id=error.user_id, error=body)
-            )
-            return
-        letter = dead_letter(message, error.reason, error.detail)
-        while True:
-            try:
-                await self._publisher.send_all([letter])
-                break
-            except PublishFailed as failure:
-                log.error("dead_letter_not_published", topic=letter.topic, error=str(failure))
-                await asyncio.sleep(RETRY_S)
-        RECORDS_REJECTED.labels(SCORE_REQUESTS, error.reason.value).inc()
+            response = ScoreResponse(request_id=error.request_id, user_id=error.user_id, error=body)
+            await self._respond(response, form)
+        else:
+            await self._rejections.settle([(message, error)])
 
-    async def _respond(self, response: ScoreResponse) -> None:
+    async def _respond(self, response: ScoreResponse, form: Format) -> None:
         """Send an answer; a lost one is the deadline's matter, but it is said."""
-        key = encode_id(response.user_id)
+        key, value = encode_id(response.user_id), encode_response(response, form)
         try:
-            await self._publisher.send(self._topic, key, encode_response(response))
+            await self._publisher.send(self._topic, key, value, [header_of(form)])
         except PublishFailed as error:
             log.error("response_not_published", request_id=response.request_id, error=str(error))
 

@@ -41,9 +41,6 @@ from .translate import rules
 # The ranker's columns, in its order.
 TASKS = ("engage", "consume")
 
-# What a later version will do must not be skipped silently by this one.
-UNSUPPORTED_FIELDS = ("min_offsets", "max_staleness_ms")
-
 
 # What the index calls a rule is called after the request's field here.
 REASONS = {"excluded": "frequency_cap", "group_limit": "max_per_advertiser"}
@@ -212,9 +209,6 @@ class Scorer:
             self._models.ranker.score(user, np.zeros(shape, np.int64))
 
     def _check(self, request: ScoreRequest) -> None:
-        for field in UNSUPPORTED_FIELDS:
-            if getattr(request, field) not in (None, {}):
-                raise RequestRefused("unsupported", f"{field} is not supported by this version")
         wanted = request.candidates
         asked = {
             "k": request.k,

@@ -21,6 +21,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from stream.formats import FormatName
+
 Table = dict[str, Any]
 
 ENV_PREFIX = "HEADWATER_"
@@ -128,7 +130,14 @@ class ScoringSection(Section):
         default=5_000, ge=1, le=100_000, description="most ads that a request may ask for or name"
     )
     max_queue: int = Field(
-        default=256, ge=1, description="requests that may wait; the next one is refused"
+        default=256,
+        ge=1,
+        description="requests that may wait for scoring, and as many more for a state",
+    )
+    max_wait_ms: int = Field(
+        default=5_000,
+        ge=0,
+        description="longest wait for the state that a request asks for, its deadline apart",
     )
 
 
@@ -140,6 +149,32 @@ class IntakeSection(Section):
     )
     poll_ms: int = Field(
         default=50, ge=1, description="longest wait for the first record of a batch"
+    )
+
+
+class FormatsSection(Section):
+    """Format of the records, by topic, whose headers have no content-type."""
+
+    ads: FormatName = Field(default="json", description="of `ads`")
+    ads_control: FormatName = Field(default="json", description="of `ads-control`")
+    user_events: FormatName = Field(default="json", description="of `user-events`")
+    score_requests: FormatName = Field(
+        default="json", description="of `score-requests`; an answer is in its request's format"
+    )
+
+
+class DeadLettersSection(Section):
+    """Records that cannot be read, by topic: keep them, drop them, or stop at the first."""
+
+    ads: Literal["dlq", "drop", "block"] = Field(default="dlq", description="of `ads`")
+    ads_control: Literal["dlq", "drop", "block"] = Field(
+        default="dlq", description="of `ads-control`"
+    )
+    user_events: Literal["dlq", "drop", "block"] = Field(
+        default="dlq", description="of `user-events`"
+    )
+    score_requests: Literal["dlq", "drop"] = Field(
+        default="dlq", description="of `score-requests`; one bad request never stops the others"
     )
 
 
@@ -170,6 +205,8 @@ class Settings(BaseSettings):
     value: ValueSection = ValueSection()
     scoring: ScoringSection = ScoringSection()
     intake: IntakeSection = IntakeSection()
+    formats: FormatsSection = FormatsSection()
+    deadletters: DeadLettersSection = DeadLettersSection()
     snapshot: SnapshotSection = SnapshotSection()
 
     @classmethod

@@ -26,19 +26,22 @@ from monitoring.health import Readiness
 from monitoring.loop import watch_event_loop
 from monitoring.metrics import HISTORY_USERS, INDEX_ADS, INDEX_BYTES, INDEX_EPOCH, SHARD_KINDS
 from stream import topics
+from stream.formats import FORMATS
 from stream.histories import HistoryStore
 from stream.publish import Publisher
 from stream.reader import TopicReader
 from stream.requests import RequestAgent
 from stream.settings import Kafka
-from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
+from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 from . import api, models
+from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock, ReplayClock, WallClock
 from .histories import EncodedHistories
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
+from .rejections import Policy, Rejections
 from .requests import RequestDesk
 from .scoring import Scorer
 from .settings import ConfigurationError, Settings
@@ -63,6 +66,7 @@ class Worker:
         self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
+        self._applied = Applied(self._lag)
         self._intake = IntakeThread()
         self._ingest: list[IngestLoop[Any]] = []
 
@@ -149,7 +153,14 @@ class Worker:
             stack.push_async_callback(publisher.stop)
             scorer = self._scorer(store)
             self.desk = RequestDesk(
-                scorer, self.readiness, publisher, self._kafka, settings.scoring.max_queue
+                scorer,
+                self.readiness,
+                publisher,
+                Rejections(SCORE_REQUESTS, settings.deadletters.score_requests, publisher),
+                self._applied,
+                self._kafka,
+                settings.scoring,
+                FORMATS[settings.formats.score_requests],
             )
             await self._listen(stack)
             self._export(store)
@@ -263,25 +274,38 @@ class Worker:
         """
 
         async def loop(
-            applier: Applier[Any], positions: dict[int, int], **more: Any
+            applier: Applier[Any], policy: Policy, positions: dict[int, int], **more: Any
         ) -> IngestLoop[Any]:
             topic = self._kafka.topic(applier.topic)
             reader = TopicReader(self._kafka, [topic], {topic: positions})
             await stack.enter_async_context(reader)
-            settings = self.settings.intake
-            return IngestLoop(reader, applier, publisher, self._intake, self._lag, settings, **more)
+            return IngestLoop(
+                reader,
+                applier,
+                Rejections(applier.topic, policy, publisher),
+                self._intake,
+                self._lag,
+                self._applied,
+                self.settings.intake,
+                blocked=partial(self.readiness.unmeet, applier.topic),
+                **more,
+            )
 
+        formats, policies = self.settings.formats, self.settings.deadletters
         control = await loop(
-            ControlApplier(self._writer, self._models, self._clock),
+            ControlApplier(self._writer, self._models, self._clock, FORMATS[formats.ads_control]),
+            policies.ads_control,
             self._writer.next_offsets(ADS_CONTROL),
         )
         ads = await loop(
-            AdsApplier(self._writer, self._models),
+            AdsApplier(self._writer, self._models, FORMATS[formats.ads]),
+            policies.ads,
             self._writer.next_offsets(ADS),
             upkeep=self._writer.maintain,
         )
         events = await loop(
-            EventsApplier(store, self._clock),
+            EventsApplier(store, self._clock, FORMATS[formats.user_events]),
+            policies.user_events,
             store.next_offsets(),
             clock_caught_up=control.caught_up if self._clock.mode == "replay" else None,
         )

@@ -67,7 +67,7 @@ RECORDS_APPLIED: Final = Counter(
 )
 RECORDS_REJECTED: Final = Counter(
     "headwater_records_rejected",
-    "Records sent to the dead-letter topic, by why.",
+    "Records rejected and passed, by why.",
     ("topic", "reason"),
     registry=REGISTRY,
 )

@@ -53,6 +53,7 @@ class TopicReader:
         topics: names as on the cluster, with the prefix.
         positions: topic -> partition -> the offset to start at; a missing one starts at the
             oldest record.
+        from_end: a missing one starts after the newest record instead.
     """
 
     def __init__(
@@ -60,12 +61,15 @@ class TopicReader:
         kafka: Kafka,
         topics: Iterable[str],
         positions: Mapping[str, Mapping[int, int]] | None = None,
+        *,
+        from_end: bool = False,
     ) -> None:
         self._kafka = kafka
         self._topics = tuple(topics)
         self._positions: Offsets = {
             topic: dict((positions or {}).get(topic, {})) for topic in self._topics
         }
+        self._from_end = from_end
         self._partitions: list[TopicPartition] = []
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -139,6 +143,15 @@ class TopicReader:
             topic, number = partition
             ends[topic][number] = max(ends[topic][number], consumer.highwater(partition) or 0)
         return ends
+
+    def heard_ms(self) -> float:
+        """When the broker last answered a fetch of every partition, epoch ms; 0 before that.
+
+        It answers every `FETCH_MAX_WAIT_MS` when there is nothing, so a later time than that means
+        that the partition is paused or the broker away.
+        """
+        consumer = self._started()
+        return min(consumer.last_poll_timestamp(partition) or 0 for partition in self._partitions)
 
     async def end_offsets(self) -> Offsets:
         """The offset after the newest record of each partition, asked of the cluster now."""
@@ -229,10 +242,11 @@ class TopicReader:
                     "was created anew: start again from empty state"
                 )
             for number, start in starts[topic].items():
-                position = offsets.setdefault(number, start)
-                if not start <= position <= ends[topic][number]:
+                end = ends[topic][number]
+                position = offsets.setdefault(number, end if self._from_end else start)
+                if not start <= position <= end:
                     raise OffsetsOutOfRange(
-                        f"{topic} partition {number} has offsets {start} to {ends[topic][number]}, "
+                        f"{topic} partition {number} has offsets {start} to {end}, "
                         f"not {position}; records expired or the topic was created anew: start "
                         "again from empty state"
                     )

@@ -18,11 +18,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.client import WorkerClient
 from daemon.process import WorkerProcess
-from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
+from stream.codec import (
+    decode_response,
+    encode_ad,
+    encode_delivery,
+    encode_event,
+    encode_id,
+    encode_request,
+)
 from stream.errors import Reason
+from stream.formats import FORMATS, Format, header_of
 from stream.publish import Publisher
 from stream.reader import TopicReader
-from stream.records import Ad, Delivery, UserEvent
+from stream.records import Ad, Delivery, ScoreRequest, UserEvent
 from stream.settings import Kafka
 from stream.topics import (
     ADS,
@@ -85,14 +93,18 @@ class Running:
         name = "headwater_records_rejected_total"
         return sum([await self.metric(name, topic=topic, reason=reason) for reason in Reason])
 
-    async def dead_letters(self, topic: str, count: int) -> list[Any]:
+    async def rejected_becomes(self, topic: str, count: float) -> None:
+        await until(lambda: self.rejected(topic), lambda now: now == count)
+
+    async def dead_letters(self, topic: str, count: int, header: tuple[str, bytes]) -> list[Any]:
+        """Those that carry `header`."""
         dlq = dead_letter_topic(self.kafka.topic(topic))
         found: list[Any] = []
         async with TopicReader(self.kafka, [dlq]) as reader:
             deadline = time.monotonic() + DEADLINE_S
             while len(found) < count:
                 assert time.monotonic() < deadline, f"{len(found)} of {count} dead letters"
-                found += await reader.read(100)
+                found += [at for at in await reader.read(100) if header in at.headers]
         return found
 
 
@@ -226,12 +238,40 @@ async def test_an_unknown_user_gets_an_answer(worker: Running) -> None:
     assert answer["ads"]
 
 
-@pytest.mark.parametrize(
-    "field",
-    [{"min_offsets": {"ads": {"0": 1}}}, {"max_staleness_ms": 5}, {"max_staleness_ms": 0}],
-)
-async def test_what_is_not_there_yet_says_unsupported(worker: Running, field: Json) -> None:
-    assert (await worker.score(**field))["error"]["code"] == "unsupported"
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+async def test_http_answers_in_the_format_of_the_request(worker: Running, form: Format) -> None:
+    await worker.upsert(112, 1, product="tea")
+    await worker.ad_becomes(112, present=True)
+    asked = ScoreRequest(request_id="r", user_id=1, candidates=(112,))
+    async with (
+        aiohttp.ClientSession(headers={"content-type": form.content_type}) as session,
+        session.post(worker.client.url + "/v1/score", data=encode_request(asked, form)) as answer,
+    ):
+        assert answer.content_type == form.content_type
+        response = decode_response(await answer.read(), form)
+    assert [ad.ad_id for ad in response.ads] == [112]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+async def test_records_of_every_format_are_applied_side_by_side(
+    worker: Running, form: Format
+) -> None:
+    number = 140 + list(FORMATS.values()).index(form)
+    ad = Ad(3, features={"product": {"tea": 1.0}})
+    key, headers = encode_id(number), [header_of(form)]
+    await worker.send(ADS, key, encode_ad(ad, form), headers=headers)
+    state = encode_delivery(Delivery(1, status="paused"), form)
+    await worker.send(ADS_CONTROL, key, state, headers=headers)
+    await worker.ad_becomes(number, version=3, eligible=False, reasons=["paused"])
+
+
+async def test_an_unknown_content_type_is_a_dead_letter(worker: Running) -> None:
+    header = ("content-type", b"text/csv")
+    await worker.send(SCORE_REQUESTS, b"1", b"r,1", headers=[header])
+    await worker.send(ADS_CONTROL, b"150", b"1", headers=[header])
+    for topic in (SCORE_REQUESTS, ADS_CONTROL):
+        (letter,) = await worker.dead_letters(topic, 1, header)
+        assert dict(letter.headers)["__streams.errors.exception"] == b"unknown_format"
 
 
 async def test_an_advertiser_is_limited_and_the_answer_still_full(worker: Running) -> None:
@@ -367,18 +407,17 @@ async def test_bad_records_are_dead_lettered_whole_and_stop_nothing(worker: Runn
         ],
         SCORE_REQUESTS: [(b"1", b"{not json", "undecodable")],
     }
-    counted = {topic: await worker.rejected(topic) for topic in bad}
+    trace = ("trace", b"\x00\xff")
     for topic, records in bad.items():
+        counted = await worker.rejected(topic)
         for key, value, _ in records:
-            await worker.send(topic, key, value, headers=[("trace", b"\x00\xff")])
-    for topic, records in bad.items():
-        letters = await worker.dead_letters(topic, len(records))
+            await worker.send(topic, key, value, headers=[trace])
+        letters = await worker.dead_letters(topic, len(records), trace)
         wanted = {(key, value, reason.encode()) for key, value, reason in records}
         reasons = [dict(letter.headers)["__streams.errors.exception"] for letter in letters]
         found = {(at.key, at.value, why) for at, why in zip(letters, reasons, strict=True)}
         assert found == wanted
-        assert all(("trace", b"\x00\xff") in letter.headers for letter in letters)
-        assert await worker.rejected(topic) == counted[topic] + len(records)
+        await worker.rejected_becomes(topic, counted + len(records))
     await worker.upsert(201, 1, product="good")
     await worker.ad_becomes(201, present=True)
 

@@ -12,6 +12,7 @@ from stream.deadletters import (
     REASON_HEADER,
     TOPIC_HEADER,
     dead_letter,
+    open_letter,
 )
 from stream.errors import MAX_DETAIL, Reason, Rejected
 from stream.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
@@ -72,3 +73,24 @@ def test_a_value_that_only_compression_made_fit_is_cut_and_says_so(record):
     letter = dead_letter(record(b"1", value), Reason.UNDECODABLE, "")
     assert letter.value == value[:MAX_VALUE_BYTES]
     assert dict(letter.headers)[CUT_HEADER] == str(len(value)).encode()
+    found = open_letter(record(letter.key, letter.value, letter.headers, letter.topic))
+    assert (found.cut_from_bytes, found.headers) == (str(len(value)), [])
+
+
+def test_an_opened_letter_is_the_original_again(record):
+    own = [(name, b"its own") for name in (REASON_HEADER, OFFSET_HEADER, CUT_HEADER)]
+    original = [("trace", b"\x00\xff"), *own, ("trace", b"2")]
+    for detail in ("byte 0 is no JSON", ""):
+        message = record(b"\xfekey", None, original, topic="shop-ads")
+        letter = dead_letter(message, Reason.UNDECODABLE, detail)
+        found = open_letter(record(letter.key, letter.value, letter.headers, letter.topic))
+        assert (found.key, found.value, found.headers) == (b"\xfekey", None, original)
+        assert (found.reason, found.detail, found.cut_from_bytes) == ("undecodable", detail, "")
+        origin = (found.origin_topic, found.origin_partition, found.origin_offset)
+        assert origin == ("shop-ads", "3", "41")
+
+
+def test_a_letter_of_another_tool_may_say_less(record):
+    found = open_letter(record(b"k", b"v", [("other", b"x"), (DETAIL_HEADER, None)]))
+    assert found.headers == [("other", b"x")]
+    assert (found.reason, found.detail, found.origin_topic) == ("", "", "")

@@ -1,0 +1,118 @@
+"""The queue of requests: whoever waits for a state is in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from daemon.applied import Applied
+from daemon.requests import RequestDesk
+from daemon.settings import ScoringSection
+from monitoring.freshness import LagTracker
+from monitoring.health import Readiness
+from stream.codec import decode_response, encode_request
+from stream.formats import JSON
+from stream.records import ScoreRequest, ScoreResponse
+from stream.requests import RequestMessage
+from stream.settings import Kafka
+
+QUEUE = 2
+TO_COME = {"ads": {0: 1}}
+
+
+class Scorer:
+    """Finds nothing, at once."""
+
+    def score(self, request: ScoreRequest) -> ScoreResponse:
+        return ScoreResponse(request_id=request.request_id, user_id=request.user_id)
+
+
+class Publisher:
+    """Keeps the answers, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.answers: list[ScoreResponse] = []
+
+    async def send(self, _topic: str, _key: bytes, value: bytes, _headers: Any) -> None:
+        self.answers.append(decode_response(value))
+
+
+class Desk:
+    """A desk of a worker that is ready and has applied nothing yet."""
+
+    def __init__(self) -> None:
+        readiness = Readiness([])
+        readiness.mark_started()
+        self.applied = Applied(LagTracker())
+        self.applied.begin("ads", {0: 0})
+        self.publisher = Publisher()
+        parts: Any = Scorer(), readiness, self.publisher, None, self.applied
+        settings = ScoringSection(max_queue=QUEUE, max_wait_ms=30_000)
+        self.desk = RequestDesk(*parts, Kafka("nowhere"), settings, JSON)
+
+    async def accept(self, name: str, **more: Any) -> None:
+        value = encode_request(request(name, **more))
+        async with asyncio.timeout(5):
+            await self.desk.accept(RequestMessage("", 0, 0, now_ms(), b"1", value, ()))
+
+    async def answered(self, count: int) -> list[tuple[str, str]]:
+        """Who was answered, and how, once they are `count`."""
+        async with asyncio.timeout(5):
+            while len(self.publisher.answers) < count:
+                await asyncio.sleep(0)
+        return [
+            (answer.request_id, answer.error.code if answer.error else "ok")
+            for answer in self.publisher.answers
+        ]
+
+
+def now_ms() -> int:
+    return int(time.time() * 1e3)
+
+
+def request(name: str, **more: Any) -> ScoreRequest:
+    return ScoreRequest(request_id=name, user_id=1, **more)
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return Desk()
+
+
+async def test_requests_that_wait_for_a_state_hold_up_nobody(desk: Desk) -> None:
+    """A full queue of them once stopped everybody else for as long as they waited."""
+    early = [f"early {n}" for n in range(QUEUE)]
+    for name in early:
+        await desk.accept(name, min_offsets=TO_COME)
+    others = [f"other {n}" for n in range(2 * QUEUE)]
+    for name in others:
+        await desk.accept(name)
+    assert await desk.answered(len(others)) == [(name, "ok") for name in others]
+    assert (await desk.desk.answer(request("http"), now_ms())).error is None
+
+    await desk.applied.note("ads", {0: 1}, now_ms())
+    answers = await desk.answered(len(others) + QUEUE)
+    assert answers[len(others) :] == [(name, "ok") for name in early]
+    await desk.desk.drain()
+
+
+async def test_no_more_than_a_queue_of_them_waits(desk: Desk) -> None:
+    for n in range(QUEUE + 1):
+        await desk.accept(f"early {n}", min_offsets=TO_COME)
+    assert await desk.answered(1) == [(f"early {QUEUE}", "overloaded")]
+    response = await desk.desk.answer(request("http", min_offsets=TO_COME), now_ms())
+    assert response.error is not None
+    assert response.error.code == "overloaded"
+    await desk.applied.note("ads", {0: 1}, now_ms())
+    assert len(await desk.answered(QUEUE + 1)) == QUEUE + 1
+    await desk.desk.drain()
+
+
+async def test_a_wait_is_over_at_the_deadline(desk: Desk) -> None:
+    await desk.accept("early", min_offsets=TO_COME, deadline_ms=20)
+    await desk.accept("nowhere", min_offsets={"ads": {9: 1}})
+    assert await desk.answered(2) == [("nowhere", "invalid_field"), ("early", "stale")]
+    await desk.desk.drain()

@@ -1,0 +1,155 @@
+"""`headwater dlq`: what was rejected can be seen, and its original is sent again, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from stream import topics
+from stream.deadletters import MAX_VALUE_BYTES, dead_letter
+from stream.errors import Reason
+from stream.publish import Publisher
+from stream.reader import TopicReader
+from stream.settings import Kafka
+from stream.topics import ADS, USER_EVENTS
+
+HEADERS = [("trace", b"\x00\xff"), ("content-type", b"application/msgpack")]
+ORIGINALS: list[tuple[bytes | None, bytes | None, Reason]] = [
+    (b"7", b"{not json", Reason.UNDECODABLE),
+    (b"8", b"\xff\x00", Reason.UNDECODABLE),
+    (b"-1", b'{"version": 1}', Reason.BAD_KEY),
+    (b"9", None, Reason.BAD_VERSION),
+]
+
+
+def verb(kafka: Kafka, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = ["--bootstrap", kafka.bootstrap, "--prefix", kafka.prefix]
+    command = [sys.executable, "-m", "daemon", "dlq", *arguments, *where]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def run(kafka: Kafka, *arguments: str) -> Any:
+    """What a verb prints with `--json`."""
+    done = verb(kafka, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def reject(kafka: Kafka, topic: str, *originals: tuple[bytes | None, bytes | None, Reason]) -> None:
+    """Dead letters as a worker would send them."""
+
+    async def send() -> None:
+        await topics.create_missing(kafka)
+        async with Publisher(kafka) as publisher:
+            letters = [
+                dead_letter(message(kafka, topic, at, key, value), reason, f"detail {at}")
+                for at, (key, value, reason) in enumerate(originals)
+            ]
+            await publisher.send_all(letters)
+
+    asyncio.run(send())
+
+
+def message(kafka: Kafka, topic: str, offset: int, key: bytes | None, value: bytes | None) -> Any:
+    return ConsumerRecord(
+        kafka.topic(topic), 2, offset, 1_000, 0, key, value, None, 0, 0, tuple(HEADERS)
+    )
+
+
+def records(kafka: Kafka, topic: str) -> list[Any]:
+    async def read() -> list[Any]:
+        found: list[Any] = []
+        async with TopicReader(kafka, [kafka.topic(topic)]) as reader:
+            wanted = sum((await reader.end_offsets())[kafka.topic(topic)].values())
+            while len(found) < wanted:
+                found += await reader.read(100)
+        return found
+
+    return asyncio.run(read())
+
+
+@pytest.fixture
+def rejected(kafka: Kafka) -> Kafka:
+    reject(kafka, ADS, *ORIGINALS)
+    reject(kafka, USER_EVENTS, (None, b"{}", Reason.NULL_KEY))
+    return kafka
+
+
+def test_a_list_says_what_was_rejected_where_from_and_why(rejected: Kafka) -> None:
+    letters = run(rejected, "list")["letters"]
+    assert [(each["topic"], each["offset"], each["reason"]) for each in letters] == [
+        *((ADS, at, reason.value) for at, (_, _, reason) in enumerate(ORIGINALS)),
+        (USER_EVENTS, 0, "null_key"),
+    ]
+    assert letters[1]["key"] == "8"
+    assert letters[1]["detail"] == "detail 1"
+    origin = {"topic": rejected.topic(ADS), "partition": "2", "offset": "1"}
+    assert letters[1]["origin"] == origin
+    assert letters[-1]["key"] is None
+
+
+def test_a_list_can_be_of_one_topic_one_reason_and_the_newest(rejected: Kafka) -> None:
+    def offsets(*arguments: str) -> list[int]:
+        return [each["offset"] for each in run(rejected, "list", *arguments)["letters"]]
+
+    assert offsets(ADS) == [0, 1, 2, 3]
+    assert offsets(ADS, "--reason", "undecodable") == [0, 1]
+    assert offsets(ADS, "--reason", "undecodable", "--limit", "1") == [1]
+    assert offsets("ads-control") == []
+
+
+def test_a_list_for_people_has_a_line_for_each(rejected: Kafka) -> None:
+    stdout = verb(rejected, "list", ADS).stdout
+    assert "bad_key: detail 2" in " ".join(stdout.split())
+
+
+def test_one_letter_is_shown_whole_and_bytes_survive(rejected: Kafka) -> None:
+    letter = run(rejected, "show", ADS, "1")
+    assert letter["value"] == {"base64": "/wA="}
+    assert letter["headers"] == [
+        {"name": "trace", "value": {"base64": "AP8="}},
+        {"name": "content-type", "value": "application/msgpack"},
+    ]
+    assert run(rejected, "show", ADS, "0")["value"] == "{not json"
+    assert run(rejected, "show", ADS, "3")["value"] is None
+
+
+def test_an_offset_without_a_letter_is_a_failure(rejected: Kafka) -> None:
+    done = verb(rejected, "show", ADS, "77")
+    assert done.returncode == 1
+    assert "offset 77" in done.stderr
+
+
+def test_a_topic_without_dead_letters_is_wrong_usage(kafka: Kafka) -> None:
+    assert verb(kafka, "list", "workers").returncode == 2
+
+
+def test_replayed_records_are_the_originals_and_the_letters_stay(rejected: Kafka) -> None:
+    assert run(rejected, "replay", ADS) == {"replayed": len(ORIGINALS), "cut": 0}
+    found = {(each.key, each.value) for each in records(rejected, ADS)}
+    assert found == {(key, value) for key, value, _ in ORIGINALS}
+    assert all(list(each.headers) == HEADERS for each in records(rejected, ADS))
+    assert len(run(rejected, "list", ADS)["letters"]) == len(ORIGINALS)
+
+
+def test_a_replay_can_be_of_some(rejected: Kafka) -> None:
+    chosen = ["--offset", "0", "--offset", "2"]
+    assert run(rejected, "replay", ADS, *chosen) == {"replayed": 2, "cut": 0}
+    assert {each.key for each in records(rejected, ADS)} == {b"7", b"-1"}
+    assert run(rejected, "replay", ADS, "--reason", "null_value") == {"replayed": 0, "cut": 0}
+
+
+def test_what_was_cut_is_not_sent_again_but_counted(kafka: Kafka) -> None:
+    """Half a record is another record, or none."""
+    whole = (b"7", b"{not json", Reason.UNDECODABLE)
+    reject(kafka, ADS, (b"8", b"x" * (MAX_VALUE_BYTES + 1), Reason.UNDECODABLE), whole)
+    assert run(kafka, "replay", ADS) == {"replayed": 1, "cut": 1}
+    assert [each.key for each in records(kafka, ADS)] == [b"7"]
+    cut = [each["cut_from_bytes"] for each in run(kafka, "list", ADS)["letters"]]
+    assert cut == [str(MAX_VALUE_BYTES + 1), None]
