@@ -23,7 +23,7 @@ from stream.codec import (
     encode_response,
 )
 from stream.errors import Rejected
-from stream.formats import FORMATS, MSGPACK, PROTOBUF, header_of
+from stream.formats import FORMATS, JSON, MSGPACK, PROTOBUF, header_of
 from stream.records import (
     MAX_ID,
     MAX_TIME_MS,
@@ -200,6 +200,53 @@ def test_any_bytes_in_any_format_become_a_record_or_a_rejection(record, key, val
         except Rejected:
             continue
         assert isinstance(result, kinds)
+
+
+KEYS = [
+    *("version", "advertiser", "campaign", "features", "targeting", "allow", "deny"),
+    *("status", "budget_left", "pacing", "bid", "start_ms", "end_ms", "time_ms"),
+    *("event_id", "ad_id", "action", "value", "request_id", "user_id", "user", "k", "candidates"),
+    *("filters", "context", "deadline_ms", "seed", "now_ms", "min_offsets", "mode", "rank"),
+]
+bodies = st.dictionaries(
+    st.sampled_from(KEYS) | texts,
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | numbers
+        | texts
+        | st.sampled_from(["1", "01", "active", "full", "e"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["allow", "deny", "0"]) | texts, inner, max_size=3)
+        ),
+        max_leaves=6,
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(bodies | bodies.map(lambda body: {"version": 1, "request_id": "r", "user_id": "1"} | body))
+def test_what_is_valid_in_json_is_valid_in_messagepack_and_nothing_else(record, body):
+    """The rules are the record's, not the format's."""
+
+    def outcomes(form):
+        raw = form.write(body, Ad)
+        message = record(b"1", raw, [header_of(form)])
+        for decode in (
+            lambda: decode_ad(message),
+            lambda: decode_control(message),
+            lambda: decode_event(message, NOW_MS),
+            lambda: decode_request_body(raw, form=form),
+        ):
+            try:
+                yield decode()
+            except Rejected as rejected:
+                yield rejected.reason
+
+    assert list(outcomes(JSON)) == list(outcomes(MSGPACK))
 
 
 @settings(max_examples=20, deadline=None)
