@@ -44,29 +44,18 @@ class Format(Protocol):
         """The bytes of `body`: a `record`, or its plain data."""
 
 
-class _Json:
-    content_type = "application/json"
+class _Typed:
+    """A format whose bytes msgspec reads into structs without a step between."""
 
-    def __init__(self) -> None:
-        self._decode = _DecodeByRecord(msgspec.json.Decoder)
-        self._encoder = msgspec.json.Encoder()
-
-    def read(self, value: bytes, record: type[Record]) -> Record:
-        return self._decode[record](value)  # type: ignore[no-any-return]
-
-    def read_plain(self, value: bytes, record: type[Struct]) -> Any:
-        return self._decode[Any](value)
-
-    def write(self, body: Any, record: type[Struct]) -> bytes:
-        return self._encoder.encode(body)
-
-
-class _MessagePack:
-    content_type = "application/msgpack"
-
-    def __init__(self) -> None:
-        self._decode = _DecodeByRecord(msgspec.msgpack.Decoder)
-        self._encoder = msgspec.msgpack.Encoder()
+    def __init__(
+        self,
+        content_type: str,
+        make_decoder: Callable[[Any], Any],
+        encode: Callable[[Any], bytes],
+    ) -> None:
+        self.content_type = content_type
+        self._decode = _DecodeByRecord(make_decoder)
+        self._encode = encode
 
     def read(self, value: bytes, record: type[Record]) -> Record:
         return self._decode[record](value)  # type: ignore[no-any-return]
@@ -75,7 +64,19 @@ class _MessagePack:
         return self._decode[Any](value)
 
     def write(self, body: Any, record: type[Struct]) -> bytes:
-        return self._encoder.encode(body)
+        return self._encode(body)
+
+
+class _DecodeByRecord(dict[Any, Callable[[bytes], Any]]):
+    """The typed decoder of each record, made when it is first asked for."""
+
+    def __init__(self, make_decoder: Callable[[Any], Any]) -> None:
+        self._make_decoder = make_decoder
+
+    def __missing__(self, record: Any) -> Callable[[bytes], Any]:
+        decode: Callable[[bytes], Any] = self._make_decoder(record).decode
+        self[record] = decode
+        return decode
 
 
 class _Protobuf:
@@ -91,20 +92,12 @@ class _Protobuf:
         return protobuf.write(msgspec.to_builtins(body, str_keys=True), record)
 
 
-class _DecodeByRecord(dict[Any, Callable[[bytes], Any]]):
-    """The typed decoder of each record, made when it is first asked for."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    def __missing__(self, record: Any) -> Callable[[bytes], Any]:
-        decode: Callable[[bytes], Any] = self._make(record).decode
-        self[record] = decode
-        return decode
-
-
-JSON: Final[Format] = _Json()
-MSGPACK: Final[Format] = _MessagePack()
+JSON: Final[Format] = _Typed(
+    "application/json", msgspec.json.Decoder, msgspec.json.Encoder().encode
+)
+MSGPACK: Final[Format] = _Typed(
+    "application/msgpack", msgspec.msgpack.Decoder, msgspec.msgpack.Encoder().encode
+)
 PROTOBUF: Final[Format] = _Protobuf()
 
 FORMATS: Final[dict[FormatName, Format]] = {
