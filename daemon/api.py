@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 # Errors that the caller caused are 400; the others say whether trying again can help.
 STATUS_OF_CODE = {
-    "unsupported": HTTPStatus.NOT_IMPLEMENTED,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.TOO_MANY_REQUESTS,
     "deadline": HTTPStatus.GATEWAY_TIMEOUT,
