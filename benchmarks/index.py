@@ -170,9 +170,9 @@ class Headwater:
 
     def bits(self) -> float:
         """Bits per posting of the sealed shards, weights and pointers included."""
-        postings = [shard.postings for shard in self.index.view.shards]
-        total = sum(each.count() for each in postings)
-        return 8 * sum(each.memory_bytes() for each in postings) / total
+        shards = self.index.view.shards
+        total = PER_AD * sum(shard.ads for shard in shards)
+        return 8 * sum(shard.postings.memory_bytes() for shard in shards) / total
 
 
 class ScipyDelta:

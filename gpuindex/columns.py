@@ -63,20 +63,16 @@ class AdColumns:
         """Names and arrays."""
         return list(vars(self).items())
 
-    @staticmethod
-    def gathered(parts: list[tuple["AdColumns", Int64]]) -> "AdColumns":
-        """The chosen slots of several columns, one after the other.
-
-        Args:
-            parts: columns and [K] int64, which slots of them.
-        """
-        names = vars(parts[0][0])
+    def like(self, ads: int) -> "AdColumns":
+        """Columns of the same widths with room for some ads, values undefined."""
         return AdColumns(
-            **{
-                name: np.concatenate([getattr(columns, name)[chosen] for columns, chosen in parts])
-                for name in names
-            }
+            **{name: np.empty((ads, *array.shape[1:]), array.dtype) for name, array in self.items()}
         )
+
+    def fill(self, rows: Int64, source: "AdColumns", slots: Int64) -> None:
+        """Copy the given slots of other columns to the given rows of these."""
+        for name, array in self.items():
+            array[rows] = getattr(source, name)[slots]
 
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""

@@ -12,6 +12,9 @@ class FeatureDictionary:
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self._keys = list(keys)
         self._numbers = {key: number for number, key in enumerate(self._keys)}
+        self._fields: dict[str, list[int]] = {}
+        for number, key in enumerate(self._keys):
+            self._fields.setdefault(key.partition("=")[0], []).append(number)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -24,6 +27,7 @@ class FeatureDictionary:
             # The key first, so that a number another thread finds has its key.
             self._keys.append(key)
             self._numbers[key] = number
+            self._fields.setdefault(key.partition("=")[0], []).append(number)
         return number
 
     def find(self, key: str) -> int:
@@ -36,10 +40,14 @@ class FeatureDictionary:
             raise IndexError(number)
         return self._keys[number]
 
+    def numbers(self, field: str) -> list[int]:
+        """The numbers of all features of a field, ascending, a copy."""
+        return self._fields.get(field, []).copy()
+
     def keys(self) -> list[str]:
         """All keys by number, a copy."""
         return self._keys.copy()
 
     def memory_bytes(self) -> int:
-        """About what the dictionary takes: two references, a number, the text."""
-        return 180 * len(self._keys)
+        """About what the dictionary takes: three references, a number, the text."""
+        return 190 * len(self._keys)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .arrays import Int32, Int64, UInt8
-from .kernels.cpu.compact import unpack
+from .kernels.cpu.compact import carried
 from .kernels.cpu.draws import draw
 from .kernels.cpu.shards import PAGE_SLOTS
 from .query import IntegerQuery, Query, to_integers
@@ -116,9 +116,7 @@ def _features(view: IndexView, slot: int) -> tuple[Int32, UInt8]:
         own = slice(*tail.bounds[slot - tail.first_slot : slot - tail.first_slot + 2])
         return tail.features[own], tail.weights[own]
     part = view.part_of(slot)
-    keep = np.zeros(view.shards[part].ads, np.uint8)
-    keep[slot - view.first_slots[part]] = 1
-    _, features, weights = unpack(view.table, part, keep)
+    features, weights = carried(view.table, part, slot - int(view.first_slots[part]))
     return features, weights
 
 

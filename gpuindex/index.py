@@ -200,7 +200,10 @@ class Index:
         if not placed:
             return
         keeps = [self._keep(first_slot, shard.ads) for first_slot, shard in placed]
-        self._compaction = Compaction(first, placed, keeps, len(self.features))
+        order_by = [
+            np.array(self.features.numbers(field), np.int32) for field in self.settings.order_fields
+        ]
+        self._compaction = Compaction(first, placed, keeps, order_by)
 
     @property
     def compacting(self) -> bool:

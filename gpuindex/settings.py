@@ -14,6 +14,8 @@ class IndexSettings:
         payload_width: int64 values kept per ad for the ranker.
         seal_ads: a tail with this many ads is sealed into a delta shard.
         compact_deltas: this many deltas are folded together.
+        order_fields: folded ads are ordered by these fields' values, the first
+            field first; fields that ads do not have change nothing.
         deleted_memory_ms: how long the version of a deleted ad is remembered.
         memory_budget_bytes: batches that would pass it are refused; None = no
             limit. Folding shards takes up to their size more while it lasts,
@@ -26,6 +28,7 @@ class IndexSettings:
     # ads that look costs about as much as a delta shard's lists do.
     seal_ads: int = 4_096
     compact_deltas: int = 8
+    order_fields: tuple[str, ...] = ("advertiser", "category")
     deleted_memory_ms: int = 7 * DAY_MS
     memory_budget_bytes: int | None = None
 

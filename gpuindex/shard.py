@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from .arrays import Int64
 from .columns import AdColumns
 from .kernels.cpu import shards
-from .postings import DenseColumns, Postings, SegmentLists
+from .postings import Postings
 
-SEGMENT_FIELDS = ("features", "bounds", "counts", "lows", "weights")
+LIST_FIELDS = ("features", "starts", "codes", "data")
 COLUMN_FIELDS = ("ad_ids", "versions", "targeting", "groups", "embeddings", "payload")
 
 ShardKind = Literal["base", "delta", "tail"]
@@ -73,45 +73,38 @@ class Shard:
 
         It holds addresses: whoever keeps the row keeps the shard.
         """
-        segments, dense = self.postings.segments, self.postings.columns
+        postings = self.postings
         row = np.zeros(shards.FIELDS, np.int64)
         row[shards.FIRST_SLOT] = first_slot
         row[shards.ADS] = self.ads
+        row[shards.SHARD_ADS] = self.ads
         row[shards.WIDTH] = self.columns.embeddings.shape[1]
         row[shards.AD_IDS] = self.columns.ad_ids.ctypes.data
         row[shards.TARGETING] = self.columns.targeting.ctypes.data
         row[shards.EMBEDDINGS] = self.columns.embeddings.ctypes.data
-        row[shards.LISTS] = len(segments.features)
-        row[shards.FEATURES] = segments.features.ctypes.data
-        row[shards.BUCKETS] = segments.buckets.ctypes.data
-        row[shards.BUCKET_SHIFT] = segments.shift
-        row[shards.BUCKET_COUNT] = len(segments.buckets) - 1
-        row[shards.BOUNDS] = segments.bounds.ctypes.data
-        row[shards.COUNTS] = segments.counts.ctypes.data
-        row[shards.LOWS] = segments.lows.ctypes.data
-        row[shards.WEIGHTS] = segments.weights.ctypes.data
-        row[shards.COLUMNS] = len(dense.features)
-        row[shards.COLUMN_FEATURES] = dense.features.ctypes.data
-        row[shards.COLUMN_WEIGHTS] = dense.weights.ctypes.data
+        row[shards.LISTS] = len(postings.features)
+        row[shards.FEATURES] = postings.features.ctypes.data
+        row[shards.BUCKETS] = postings.buckets.ctypes.data
+        row[shards.BUCKET_SHIFT] = postings.bucket_shift
+        row[shards.BUCKET_COUNT] = len(postings.buckets) - 1
+        row[shards.STARTS] = postings.starts.ctypes.data
+        row[shards.CODES] = postings.codes.ctypes.data
+        row[shards.DATA] = postings.data.ctypes.data
         return row
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The shard's arrays by name, for a file."""
-        segments, dense = self.postings.segments, self.postings.columns
         return {
             **{name: getattr(self.columns, name) for name in COLUMN_FIELDS},
-            **{f"list_{name}": getattr(segments, name) for name in SEGMENT_FIELDS},
-            "dense_features": dense.features,
-            "dense_weights": dense.weights,
+            **{f"list_{name}": getattr(self.postings, name) for name in LIST_FIELDS},
         }
 
     @staticmethod
     def from_tensors(kind: ShardKind, tensors: dict[str, NDArray[Any]], *, folded: bool) -> "Shard":
         """The inverse of `tensors`."""
-        segments = SegmentLists.indexed(*(tensors[f"list_{name}"] for name in SEGMENT_FIELDS))
-        dense = DenseColumns(tensors["dense_features"], tensors["dense_weights"])
+        postings = Postings(*(tensors[f"list_{name}"] for name in LIST_FIELDS))
         columns = AdColumns(**{name: tensors[name] for name in COLUMN_FIELDS})
-        return Shard(kind, columns, Postings(segments, dense), folded)
+        return Shard(kind, columns, postings, folded)
 
     @cached_property
     def digest(self) -> str:

@@ -36,7 +36,7 @@ from .shard import Shard
 from .slots import NEVER
 from .targeting import Rule, Targeting, TargetingTable
 
-FORMAT = 2
+FORMAT = 3
 BASES = "bases"
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"

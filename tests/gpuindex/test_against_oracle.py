@@ -20,6 +20,7 @@ from gpuindex import (
     IndexView,
     Query,
     Rule,
+    compaction,
     explain,
     snapshots,
 )
@@ -29,7 +30,13 @@ from gpuindex.query import to_integers
 # A failure is shrunk for up to five minutes before it is shown.
 pytestmark = pytest.mark.timeout(600)
 
-SETTINGS = IndexSettings(embedding_width=3, payload_width=2, seal_ads=6, compact_deltas=2)
+SETTINGS = IndexSettings(
+    embedding_width=3,
+    payload_width=2,
+    seal_ads=6,
+    compact_deltas=2,
+    order_fields=("kind", "brand"),
+)
 FIELDS = {"brand": ["a", "b", "c"], "kind": ["x", "y"]}
 KEYS = [f"{field}={value}" for field, values in FIELDS.items() for value in values]
 ALWAYS = np.iinfo(np.int64).max
@@ -45,7 +52,9 @@ ads = st.fixed_dictionaries(
     {
         "ad_id": ad_ids,
         "version": st.integers(0, 30),
-        "features": st.dictionaries(st.sampled_from(range(len(KEYS))), st.integers(1, 255)),
+        "features": st.dictionaries(
+            st.sampled_from(range(len(KEYS))), st.integers(1, 255) | st.just(255)
+        ),
         "embedding": st.lists(st.integers(-128, 127), min_size=3, max_size=3),
         "payload": st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=2),
         "targeting": st.none() | st.lists(rules, max_size=2).map(tuple),
@@ -107,6 +116,13 @@ DEFAULT_STATE = {
     "bid": 1.0,
     "bias": 0.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compactions of a few ads take as many steps as those of many."""
+    monkeypatch.setattr(compaction, "SLICE_POSTINGS", 3)
+    monkeypatch.setattr(compaction, "SLICE_ADS", 4)
 
 
 @dataclasses.dataclass

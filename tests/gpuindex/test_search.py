@@ -95,7 +95,7 @@ def test_light_query_equals_numpy_in_every_layout(
 @pytest.mark.parametrize("k", [1, 7, 1_000])
 def test_equal_scores_come_by_lower_ad_id(catalog: Any, new_index: Any, order: str, k: int) -> None:
     """Thousands of equals overflow the buffer, in every order of arrival."""
-    known = catalog.drawn(9_000, [0.5, 0.001])
+    known = catalog.drawn(30_000, [0.5, 0.001])
     known.biases[:] = 0
     known.weights[:] = np.where(known.weights > 0, 255, 0)
     if order != "shuffled":

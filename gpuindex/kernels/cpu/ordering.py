@@ -1,4 +1,7 @@
-"""Ordering of candidates packed as one int64, the score above the slot."""
+"""Ordering of candidates packed as one int64, the score above the slot.
+
+Slots have 31 bits; the one between marks a candidate that may be ineligible.
+"""
 
 from typing import Any
 
@@ -7,7 +10,8 @@ import numpy as np
 from .compiled import inlined
 
 SLOT_BITS = 32
-SLOT_MASK = (1 << SLOT_BITS) - 1
+UNTESTED = 1 << (SLOT_BITS - 1)
+SLOT_MASK = UNTESTED - 1
 
 # Scores are sorted by digits of this many bits, lowest first.
 SORT_BITS = 8

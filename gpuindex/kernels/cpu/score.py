@@ -16,6 +16,25 @@ import numpy as np
 
 from . import shards
 from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
+from .encodings import (
+    BITMAP,
+    BLOCK_SLOTS,
+    DENSE,
+    ENCODING_MASK,
+    FULL_WEIGHT,
+    GAP_STEP,
+    RAW,
+    U8,
+    U16,
+    WEIGHTED,
+    WORD_BYTES,
+    blocks_of,
+    int32s,
+    total,
+    uint8s,
+    uint16s,
+    uint32s,
+)
 
 # The narrow way costs about 16 times as much a posting as the wide one does a
 # slot (random access against streaming), so it wins below this share.
@@ -29,44 +48,43 @@ DIGIT_MASK = 63
 
 @inlined
 def _touch(
-    table: Any, shard: int, located: Any, query_weights: Any, sums: Any, touched: Any, count: int
+    table: Any,
+    shard: int,
+    located: Any,
+    query_weights: Any,
+    slots: Any,
+    weights: Any,
+    sums: Any,
+    touched: Any,
+    count: int,
 ) -> Any:
     """Add one shard's postings into `sums`, noting each slot that leaves zero."""
     first = table[shard, shards.FIRST_SLOT]
-    bounds = shards.bounds(table, shard)
-    counts = shards.counts(table, shard)
     for q in range(len(located)):
-        listed = located[q]
-        if listed < 0:
+        if located[q] < 0:
             continue
-        cursor = np.int64(bounds[listed])
-        for block in range(counts.shape[1]):
-            stop = cursor + counts[listed, block]
-            start = first + block * shards.BLOCK_SLOTS
-            lows = shards.lows(table, shard, cursor, stop)
-            weights = shards.weights(table, shard, cursor, stop)
-            for p in range(len(lows)):
-                slot = np.uint32(start + lows[p])
-                if sums[slot] == 0:
-                    touched[count] = slot
-                    count += 1
-                sums[slot] += query_weights[q] * np.int32(weights[p])
-            cursor = stop
+        found = shards.decode(table, shard, located[q], slots, weights)
+        for p in range(found):
+            slot = np.uint32(first + slots[p])
+            # Written in any case and counted if it was zero: nothing to mispredict.
+            touched[count] = slot
+            count += sums[slot] == 0
+            sums[slot] += query_weights[q] * np.int32(weights[p])
     return count
 
 
 @inlined
-def _dense_terms(located: Any, query_weights: Any) -> tuple[Any, Any, Any]:
+def _terms(table: Any, shard: int, located: Any, query_weights: Any) -> tuple[Any, Any, Any]:
     """The query's dense columns as terms, in groups of four of equal factor.
 
     A weight becomes one term per non-zero digit; a term's factor is its sign
     times the digit's place. Groups are filled up with digit 0.
 
     Returns:
-        rows int64, digits uint16 and factors int32, [terms] each.
+        addresses int64 of columns, digits uint16 and factors int32, [terms] each.
     """
-    capacity = 4 * len(located) + 16
-    rows = np.zeros(capacity, np.int64)
+    capacity = 2 * len(located) + 16
+    addresses = np.zeros(capacity, np.int64)
     digits = np.zeros(capacity, np.uint16)
     factors = np.zeros(capacity, np.int32)
     terms = 0
@@ -74,19 +92,19 @@ def _dense_terms(located: Any, query_weights: Any) -> tuple[Any, Any, Any]:
         for place in (0, DIGIT_BITS):
             begun = terms
             for q in range(len(located)):
-                if located[q] >= -1:
-                    continue
                 digit = (query_weights[q] * sign >> place) & DIGIT_MASK
-                if query_weights[q] * sign > 0 and digit != 0:
-                    rows[terms] = -2 - located[q]
+                if located[q] < 0 or query_weights[q] * sign < 0 or digit == 0:
+                    continue
+                if shards.code(table, shard, located[q]) & ENCODING_MASK == DENSE:
+                    addresses[terms] = shards.address(table, shard, located[q])
                     digits[terms] = digit
                     factors[terms] = sign << place
                     terms += 1
             while (terms - begun) % 4 != 0:
-                rows[terms] = rows[terms - 1]
+                addresses[terms] = addresses[terms - 1]
                 factors[terms] = factors[terms - 1]
                 terms += 1
-    return rows[:terms], digits[:terms], factors[:terms]
+    return addresses[:terms], digits[:terms], factors[:terms]
 
 
 @inlined
@@ -96,61 +114,155 @@ def _add_columns(
     """sums += factor * (digits . columns), summed in uint16 and widened once."""
     a, b, c, d = digits[0], digits[1], digits[2], digits[3]
     for ad in range(len(sums)):
-        total = np.uint16(
+        product = np.uint16(
             np.uint16(np.uint16(first[ad]) * a)
             + np.uint16(np.uint16(second[ad]) * b)
             + np.uint16(np.uint16(third[ad]) * c)
             + np.uint16(np.uint16(fourth[ad]) * d)
         )
-        sums[ad] += factor * np.int32(total)
+        sums[ad] += factor * np.int32(product)
 
 
 @inlined
-def _scatter(sums: Any, lows: Any, weights: Any, query_weight: int) -> None:
-    for p in range(len(lows)):
+def _add_bitmap(sums: Any, words: Any, amount: int) -> None:
+    whole = len(sums) >> 5
+    for w in range(whole):
+        word = np.uint32(words[w])
+        run = sums[w << 5 : (w << 5) + 32]
+        for bit in range(32):
+            # The bit moved to the sign, and spread: all ones or all zeros.
+            run[bit] += amount & (np.int32(word << np.uint32(31 - bit)) >> 31)
+    for ad in range(whole << 5, len(sums)):
+        sums[ad] += amount & -np.int32(words[ad >> 5] >> (ad & 31) & 1)
+
+
+@inlined
+def _add_lows(sums: Any, lows: Any, weights: Any, query_weight: int) -> None:
+    for p in range(np.uint64(len(lows))):
         sums[lows[p]] += query_weight * np.int32(weights[p])
 
 
 @inlined
+def _add_plain_lows(sums: Any, lows: Any, amount: int) -> None:
+    for p in range(np.uint64(len(lows))):
+        sums[lows[p]] += amount
+
+
+@inlined
+def _add_gaps(sums: Any, first: int, gaps: Any, weights: Any, query_weight: int) -> None:
+    # Every gap but a step ends at a posting; a step's weight is 0.
+    slot = np.uint64(first) - np.uint64(1)
+    for p in range(np.uint64(len(gaps))):
+        slot += np.uint64(gaps[p])
+        sums[slot] += query_weight * np.int32(weights[p])
+
+
+@inlined
+def _add_plain_gaps(sums: Any, first: int, gaps: Any, amount: int) -> None:
+    slot = np.uint64(first) - np.uint64(1)
+    for p in range(np.uint64(len(gaps))):
+        slot += np.uint64(gaps[p])
+        sums[slot] += amount * np.int32(gaps[p] != GAP_STEP)
+
+
+@inlined
+def _add_raw(sums: Any, address: int, words: int, code: int, start: int, query_weight: int) -> None:
+    """Add what a RAW list has of the slots from `start` on that have sums."""
+    weighted = np.int64(code & WEIGHTED != 0)
+    count = WORD_BYTES * words // (4 + weighted)
+    slots = int32s(address, count)
+    weights = uint8s(address + 4 * count, count * weighted)
+    for p in range(count):
+        slot = slots[p] - start
+        if 0 <= slot < len(sums):
+            weight = np.int32(weights[p]) if weighted else np.int32(FULL_WEIGHT)
+            sums[slot] += query_weight * weight
+
+
+@inlined
 def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores: Any) -> None:
-    """Write one shard's sums, one cache-sized block of slots at a time."""
+    """Write the sums of one row's slots, one cache-sized block at a time."""
     first = table[shard, shards.FIRST_SLOT]
     ads = table[shard, shards.ADS]
-    bounds = shards.bounds(table, shard)
-    counts = shards.counts(table, shard)
-    cursors = np.empty(len(located), np.int64)
+    first_block = table[shard, shards.FIRST_BLOCK]
+    origin = first_block * BLOCK_SLOTS
+    blocks = blocks_of(table[shard, shards.SHARD_ADS])
+    codes = np.empty(len(located), np.int64)
+    # Where a list's entries and its weights go on, of lists kept by block.
+    entries = np.empty(len(located), np.int64)
+    weights = np.empty(len(located), np.int64)
     for q in range(len(located)):
-        if located[q] >= 0:
-            cursors[q] = bounds[located[q]]
-    rows, digits, factors = _dense_terms(located, query_weights)
-    for block in range(counts.shape[1]):
-        start = block * shards.BLOCK_SLOTS
-        stop = min(ads, start + shards.BLOCK_SLOTS)
-        sums = scores[first + start : first + stop]
+        codes[q] = -1
+        if located[q] < 0:
+            continue
+        codes[q] = shards.code(table, shard, located[q])
+        encoding = codes[q] & ENCODING_MASK
+        entries[q] = shards.address(table, shard, located[q])
+        if encoding in (U16, U8):
+            counts = uint16s(entries[q], blocks)
+            width = 2 if encoding == U16 else 1
+            entries[q] += (2 if encoding == U16 else 4) * blocks
+            weights[q] = entries[q] + width * total(counts)
+            before = total(counts[:first_block])
+            entries[q] += width * before
+            weights[q] += before
+    columns, digits, factors = _terms(table, shard, located, query_weights)
+    for start in range(0, ads, BLOCK_SLOTS):
+        block = first_block + start // BLOCK_SLOTS
+        size = min(ads - start, BLOCK_SLOTS)
+        sums = scores[first + start : first + start + size]
         sums[:] = 0
-        for term in range(0, len(rows), 4):
+        behind = origin + start
+        for term in range(0, len(columns), 4):
             _add_columns(
                 sums,
-                shards.column(table, shard, rows[term], start, stop),
-                shards.column(table, shard, rows[term + 1], start, stop),
-                shards.column(table, shard, rows[term + 2], start, stop),
-                shards.column(table, shard, rows[term + 3], start, stop),
+                uint8s(columns[term] + behind, size),
+                uint8s(columns[term + 1] + behind, size),
+                uint8s(columns[term + 2] + behind, size),
+                uint8s(columns[term + 3] + behind, size),
                 digits[term : term + 4],
                 factors[term],
             )
         for q in range(len(located)):
-            if located[q] < 0:
+            encoding = codes[q] & ENCODING_MASK
+            if codes[q] < 0 or encoding in (DENSE, RAW):
                 continue
-            count = np.int64(counts[located[q], block])
-            if count != 0:
-                cursor = cursors[q]
-                _scatter(
-                    sums,
-                    shards.lows(table, shard, cursor, cursor + count),
-                    shards.weights(table, shard, cursor, cursor + count),
-                    query_weights[q],
-                )
-                cursors[q] = cursor + count
+            if encoding == BITMAP:
+                words = uint32s(entries[q] + behind // 8, (size + 31) // 32)
+                _add_bitmap(sums, words, query_weights[q] * FULL_WEIGHT)
+                continue
+            address = shards.address(table, shard, located[q])
+            count = np.int64(uint16s(address, blocks)[block])
+            if count == 0:
+                continue
+            weighted = codes[q] & WEIGHTED != 0
+            if encoding == U16:
+                lows = uint16s(entries[q], count)
+                if weighted:
+                    _add_lows(sums, lows, uint8s(weights[q], count), query_weights[q])
+                else:
+                    _add_plain_lows(sums, lows, query_weights[q] * FULL_WEIGHT)
+                entries[q] += 2 * count
+            else:
+                first_low = np.int64(uint16s(address + 2 * blocks, blocks)[block])
+                gaps = uint8s(entries[q], count)
+                if weighted:
+                    own_weights = uint8s(weights[q], count)
+                    _add_gaps(sums, first_low, gaps, own_weights, query_weights[q])
+                else:
+                    _add_plain_gaps(sums, first_low, gaps, query_weights[q] * FULL_WEIGHT)
+                entries[q] += count
+            weights[q] += count
+    for q in range(len(located)):
+        if codes[q] >= 0 and codes[q] & ENCODING_MASK == RAW:
+            _add_raw(
+                scores[first : first + ads],
+                entries[q],
+                shards.words(table, shard, located[q]),
+                codes[q],
+                origin,
+                query_weights[q],
+            )
 
 
 @kernel(
@@ -215,37 +327,35 @@ def score(
         How many slots were touched, or -1 if all of `scores` was written.
     """
     postings = 0
-    narrow = narrow_limit > 0
     for shard in range(table.shape[0]):
         for q in range(len(query_features)):
-            position = shards.locate(table, shard, query_features[q])
-            located[shard, q] = position
-            if position >= 0:
-                bounds = shards.bounds(table, shard)
-                postings += bounds[position + 1] - bounds[position]
-            elif position < -1:
-                narrow = False
-    narrow = narrow and postings < narrow_limit
+            listed = shards.locate(table, shard, query_features[q])
+            located[shard, q] = listed
+            if listed >= 0:
+                postings += shards.most_postings(table, shard, listed)
+    narrow = postings < narrow_limit
     for q in range(len(query_features)):
         weight_of[query_features[q]] = query_weights[q]
+    slots = np.empty(postings if narrow else 0, np.int32)
+    weights = np.empty(len(slots), np.uint8)
     count = 0
     touched_bounds[0] = 0
     for shard in range(table.shape[0]):
         own = located[shard, : len(query_features)]
         if narrow:
-            count = _touch(table, shard, own, query_weights, zeros, touched, count)
+            count = _touch(table, shard, own, query_weights, slots, weights, zeros, touched, count)
             touched_bounds[shard + 1] = count
         else:
             _sum_blocks(table, shard, own, query_weights, scores)
     for ad in range(tail_ads):
-        total = np.int32(0)
+        gathered = np.int32(0)
         for p in range(np.uint64(tail_bounds[ad]), np.uint64(tail_bounds[ad + 1])):
-            total += weight_of[np.uint32(tail_features[p])] * np.int32(tail_weights[p])
+            gathered += weight_of[np.uint32(tail_features[p])] * np.int32(tail_weights[p])
         slot = tail_first + ad
         if not narrow:
-            scores[slot] = total
-        elif total != 0:
-            zeros[slot] = total
+            scores[slot] = gathered
+        elif gathered != 0:
+            zeros[slot] = gathered
             touched[count] = slot
             count += 1
     touched_bounds[table.shape[0] + 1] = count
@@ -283,25 +393,15 @@ def mark(
         marks: [N] uint8 by slot.
     """
     for shard in range(table.shape[0]):
-        first = table[shard, shards.FIRST_SLOT]
-        ads = table[shard, shards.ADS]
+        own = marks[table[shard, shards.FIRST_SLOT] :]
+        slots = np.empty(table[shard, shards.ADS], np.int32)
+        weights = np.empty(len(slots), np.uint8)
         for w in range(len(wanted)):
-            position = shards.locate(table, shard, wanted[w])
-            if position >= 0:
-                bounds = shards.bounds(table, shard)
-                cursor = np.int64(bounds[position])
-                counts = shards.counts(table, shard)
-                for block in range(counts.shape[1]):
-                    start = first + block * shards.BLOCK_SLOTS
-                    stop = cursor + counts[position, block]
-                    for low in shards.lows(table, shard, cursor, stop):
-                        marks[start + low] = value
-                    cursor = stop
-            elif position < -1:
-                column = shards.column(table, shard, -2 - position, 0, ads)
-                for ad in range(ads):
-                    if column[ad] != 0:
-                        marks[first + ad] = value
+            listed = shards.locate(table, shard, wanted[w])
+            if listed >= 0:
+                found = shards.decode(table, shard, listed, slots, weights)
+                for p in range(found):
+                    own[slots[p]] = value
     for ad in range(tail_ads):
         for p in range(tail_bounds[ad], tail_bounds[ad + 1]):
             place = np.searchsorted(wanted, tail_features[p])

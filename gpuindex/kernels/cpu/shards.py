@@ -3,6 +3,9 @@
 One int64 row per shard holds lengths and the addresses of the shard's arrays,
 so that one call, which gives up the GIL once, covers every shard, however many
 there are. The view that passes the table keeps those arrays alive.
+
+A row may also stand for a run of a shard's blocks: slots and columns are then
+those of the run, lists those of the whole shard.
 """
 
 from typing import Any
@@ -10,17 +13,17 @@ from typing import Any
 import numpy as np
 from numba import carray
 
+from . import encodings
 from .compiled import inlined, void_pointer
-
-# A block is the unit of accumulation: its int32 scores fit the L2 cache and a
-# slot inside it fits 16 bits. 255 pages rather than 256, so that even the
-# count of a full list's postings in a block fits a uint16.
-PAGE_SLOTS = 256
-BLOCK_SLOTS = 255 * PAGE_SLOTS
+from .encodings import BLOCK_SLOTS as BLOCK_SLOTS
+from .encodings import PAGE_SLOTS as PAGE_SLOTS
+from .encodings import WORD_BYTES
 
 (
     FIRST_SLOT,
     ADS,
+    SHARD_ADS,
+    FIRST_BLOCK,
     WIDTH,
     AD_IDS,
     TARGETING,
@@ -30,15 +33,11 @@ BLOCK_SLOTS = 255 * PAGE_SLOTS
     BUCKETS,
     BUCKET_SHIFT,
     BUCKET_COUNT,
-    BOUNDS,
-    COUNTS,
-    LOWS,
-    WEIGHTS,
-    COLUMNS,
-    COLUMN_FEATURES,
-    COLUMN_WEIGHTS,
+    STARTS,
+    CODES,
+    DATA,
     FIELDS,
-) = range(19)
+) = range(17)
 
 
 @inlined
@@ -62,7 +61,7 @@ def embeddings(table: Any, shard: int) -> Any:
 
 @inlined
 def features(table: Any, shard: int) -> Any:
-    """[lists] int32, the feature of each segment list, ascending."""
+    """[lists] int32, the feature of each list, ascending."""
     return carray(void_pointer(table[shard, FEATURES]), (table[shard, LISTS],), np.int32)
 
 
@@ -73,47 +72,8 @@ def buckets(table: Any, shard: int) -> Any:
 
 
 @inlined
-def bounds(table: Any, shard: int) -> Any:
-    """[lists + 1] int32, each segment list's range of postings."""
-    return carray(void_pointer(table[shard, BOUNDS]), (table[shard, LISTS] + 1,), np.int32)
-
-
-@inlined
-def counts(table: Any, shard: int) -> Any:
-    """[lists, blocks] uint16, postings of a list in a block."""
-    blocks = (table[shard, ADS] + BLOCK_SLOTS - 1) // BLOCK_SLOTS
-    return carray(void_pointer(table[shard, COUNTS]), (table[shard, LISTS], blocks), np.uint16)
-
-
-@inlined
-def lows(table: Any, shard: int, start: int, stop: int) -> Any:
-    """[stop - start] uint16, slots within their block."""
-    address = table[shard, LOWS] + 2 * start
-    return carray(void_pointer(address), (stop - start,), np.uint16)
-
-
-@inlined
-def weights(table: Any, shard: int, start: int, stop: int) -> Any:
-    """[stop - start] uint8, 255 = 1.0."""
-    return carray(void_pointer(table[shard, WEIGHTS] + start), (stop - start,), np.uint8)
-
-
-@inlined
-def column_features(table: Any, shard: int) -> Any:
-    """[columns] int32, the feature of each dense column, ascending."""
-    return carray(void_pointer(table[shard, COLUMN_FEATURES]), (table[shard, COLUMNS],), np.int32)
-
-
-@inlined
-def column(table: Any, shard: int, row: int, start: int, stop: int) -> Any:
-    """[stop - start] uint8 of one dense column, 0 = absent."""
-    address = table[shard, COLUMN_WEIGHTS] + row * table[shard, ADS] + start
-    return carray(void_pointer(address), (stop - start,), np.uint8)
-
-
-@inlined
 def locate(table: Any, shard: int, feature: int) -> Any:
-    """Where a shard keeps a feature: list >= 0, column c as -2 - c, absent -1."""
+    """Which list of a shard is a feature's, or -1."""
     bucket = feature >> table[shard, BUCKET_SHIFT]
     if bucket < table[shard, BUCKET_COUNT]:
         starts = buckets(table, shard)
@@ -121,8 +81,46 @@ def locate(table: Any, shard: int, feature: int) -> Any:
         for position in range(starts[bucket], starts[bucket + 1]):
             if listed[position] == feature:
                 return position
-    dense = column_features(table, shard)
-    place = np.searchsorted(dense, feature)
-    if place < len(dense) and dense[place] == feature:
-        return -2 - place
     return -1
+
+
+@inlined
+def code(table: Any, shard: int, listed: int) -> Any:
+    """A list's code, see `encodings`."""
+    codes = carray(void_pointer(table[shard, CODES]), (table[shard, LISTS],), np.uint8)
+    return np.int64(codes[listed])
+
+
+@inlined
+def words(table: Any, shard: int, listed: int) -> Any:
+    """A list's size in words."""
+    starts = carray(void_pointer(table[shard, STARTS]), (table[shard, LISTS] + 1,), np.int32)
+    return np.int64(starts[listed + 1] - starts[listed])
+
+
+@inlined
+def address(table: Any, shard: int, listed: int) -> Any:
+    """Where a list begins in memory."""
+    starts = carray(void_pointer(table[shard, STARTS]), (table[shard, LISTS] + 1,), np.int32)
+    return table[shard, DATA] + WORD_BYTES * np.int64(starts[listed])
+
+
+@inlined
+def decode(table: Any, shard: int, listed: int, slots: Any, weights: Any) -> Any:
+    """Read a list of a whole shard; see `encodings.decode`."""
+    return encodings.decode(
+        address(table, shard, listed),
+        words(table, shard, listed),
+        code(table, shard, listed),
+        table[shard, SHARD_ADS],
+        slots,
+        weights,
+    )
+
+
+@inlined
+def most_postings(table: Any, shard: int, listed: int) -> Any:
+    """How many postings a list has, or a few more."""
+    return encodings.most_postings(
+        words(table, shard, listed), code(table, shard, listed), table[shard, SHARD_ADS]
+    )

@@ -1,10 +1,11 @@
 """The exact K best eligible ads, higher score first, then lower ad id.
 
-Eligibility is tested only on ads whose score could still enter. Survivors go
-to a buffer of more than K places as one int64, the score above the slot; when
-it is full a selection without branches keeps the best K and raises the bar,
-which costs a constant per survivor, where a heap costs a logarithm. Ad ids
-are looked up only to break ties.
+Ads whose score could still enter go to a buffer of several times K places as
+one int64, the score above the slot. When it is full a selection without
+branches finds the best K, and only these are tested for eligibility, which
+takes cache misses where a score takes none; for those that fail the next best
+are tested. Then the bar rises to the K-th. Ad ids are looked up only to break
+ties.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from . import shards
 from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
 from .draws import paced
-from .ordering import SLOT_BITS, SLOT_MASK, select, sort_by_ad, sort_by_score
+from .ordering import SLOT_BITS, SLOT_MASK, UNTESTED, select, sort_by_ad, sort_by_score
 from .states import OPEN, state_record
 
 # A run of slots whose best score is below the bar is passed over at the speed
@@ -43,7 +44,7 @@ def _scan(scores: Any, slot: int, end: int, bar: int, keys: Any, found: int) -> 
         run = scores[slot : min(slot + RUN_SLOTS, end)]
         if not _below(run, bar):
             for i in range(len(run)):
-                keys[found] = np.int64(run[i]) << SLOT_BITS | (slot + i)
+                keys[found] = np.int64(run[i]) << SLOT_BITS | UNTESTED | (slot + i)
                 found += run[i] >= bar
         slot += len(run)
     return slot, found
@@ -59,7 +60,7 @@ def _gather(
     """
     while step < end and found < len(keys):
         slot = np.uint32(touched[step])
-        keys[found] = np.int64(scores[slot]) << SLOT_BITS | slot
+        keys[found] = np.int64(scores[slot]) << SLOT_BITS | UNTESTED | slot
         found += scores[slot] >= bar
         scores[slot] = 0
         step += 1
@@ -67,84 +68,160 @@ def _gather(
 
 
 @inlined
-def _eligible(
-    keys: Any,
-    tested: int,
-    found: int,
-    first: int,
-    ad_ids: Any,
-    targeting: Any,
-    dead: Any,
-    epoch: int,
-    pages: Any,
-    states: Any,
-    now_ms: int,
-    seed: int,
-    allowed: Any,
-    mask: Any,
-    bar: int,
-    bar_ad: int,
-) -> Any:
-    """Keep the eligible ones of keys [tested, found), all in one shard.
-
-    In a loop of their own, so that the cache misses of many overlap.
-    """
-    kept = tested
-    for i in range(tested, found):
-        slot = np.uint32(keys[i] & SLOT_MASK)
-        if dead[slot] <= epoch or (len(mask) > 0 and mask[slot] == 0):
-            continue
-        state = states[pages[slot // shards.PAGE_SLOTS], slot % shards.PAGE_SLOTS]
-        if state.gate != OPEN or now_ms < state.start_ms or now_ms >= state.end_ms:
-            continue
-        local = slot - first
-        if len(allowed) > 1 and allowed[targeting[local]] == 0:
-            continue
-        if state.pacing < 1 and paced(seed, ad_ids[local]) >= state.pacing:
-            continue
-        if keys[i] >> SLOT_BITS == bar and ad_ids[local] > bar_ad:
-            continue
-        keys[kept] = keys[i]
-        kept += 1
-    return kept
+def _part_of(table: Any, tail_first: int, slot: int) -> Any:
+    """The shard of a slot, or -1 for the tail."""
+    if slot >= tail_first:
+        return -1
+    shard = table.shape[0] - 1
+    while table[shard, shards.FIRST_SLOT] > slot:
+        shard -= 1
+    return shard
 
 
 @inlined
 def _ad_at(table: Any, tail_first: int, tail_ad_ids: Any, slot: int) -> Any:
     """The ad id at a slot of any shard or the tail."""
-    if slot >= tail_first:
+    shard = _part_of(table, tail_first, slot)
+    if shard < 0:
         return tail_ad_ids[slot - tail_first]
-    shard = table.shape[0] - 1
-    while table[shard, shards.FIRST_SLOT] > slot:
-        shard -= 1
     return shards.ad_ids(table, shard)[slot - table[shard, shards.FIRST_SLOT]]
 
 
 @inlined
-def _prune(
-    table: Any, tail_first: int, tail_ad_ids: Any, keys: Any, count: int, k: int
-) -> tuple[Any, Any, Any]:
-    """Drop what cannot be among the best k of the first `count` > k keys.
+def _rules_at(table: Any, tail_first: int, tail_targeting: Any, slot: int) -> Any:
+    """The number of the rule set at a slot of any shard or the tail."""
+    shard = _part_of(table, tail_first, slot)
+    if shard < 0:
+        return tail_targeting[slot - tail_first]
+    return shards.targeting(table, shard)[slot - table[shard, shards.FIRST_SLOT]]
+
+
+@inlined
+def _open(dead: Any, epoch: int, pages: Any, states: Any, now_ms: int, keys: Any) -> Any:
+    """[keys] float32, each ad's pacing, or 0 if it is closed to all requests.
+
+    Without a branch, so that the cache misses of many ads overlap: with one, a
+    test takes six times as long.
+    """
+    pacing = np.empty(len(keys), np.float32)
+    for i in range(len(keys)):
+        slot = np.uint32(keys[i] & SLOT_MASK)
+        run = slot // np.uint32(shards.PAGE_SLOTS)
+        state = states[pages[run], slot % np.uint32(shards.PAGE_SLOTS)]
+        opened = (
+            (dead[slot] > epoch)
+            & (state.gate == OPEN)
+            & (now_ms >= state.start_ms)
+            & (now_ms < state.end_ms)
+        )
+        pacing[i] = state.pacing * np.float32(opened)
+    return pacing
+
+
+@inlined
+def _test(request: Any, keys: Any, begin: int, end: int, bar: int, bar_ad: int) -> Any:
+    """Keep the eligible ones of keys [begin, end), and those tested before.
+
+    Args:
+        request: what `topk` was told of slots and of the request.
+        keys, begin, end: see above.
+        bar, bar_ad: the score to enter, and with it the greatest ad id.
 
     Returns:
-        How many are left, the score of the k-th, and the greatest ad id with
-        which another ad of that score could still enter.
+        Where the kept ones end.
     """
-    select(keys, count, k)
-    bar = keys[k - 1] >> SLOT_BITS
+    # Taken apart once: for each key it would cost as much as the test does.
+    table, tail_first, tail_ad_ids, tail_targeting, dead, epoch = request[:6]
+    pages, states, now_ms, seed, allowed, mask = request[6:]
+    pacing = _open(dead, epoch, pages, states, now_ms, keys[begin:end])
+    kept = begin
+    for i in range(begin, end):
+        key = keys[i]
+        if key & UNTESTED:
+            key ^= UNTESTED
+            slot = np.uint32(key & SLOT_MASK)
+            share = pacing[i - begin]
+            if share <= 0 or (len(mask) > 0 and mask[slot] == 0):
+                continue
+            if (
+                len(allowed) > 1
+                and allowed[_rules_at(table, tail_first, tail_targeting, slot)] == 0
+            ):
+                continue
+            if share < 1 and paced(seed, _ad_at(table, tail_first, tail_ad_ids, slot)) >= share:
+                continue
+            if (
+                bar_ad != LAST_AD
+                and key >> SLOT_BITS == bar
+                and _ad_at(table, tail_first, tail_ad_ids, slot) > bar_ad
+            ):
+                continue
+        keys[kept] = key
+        kept += 1
+    return kept
+
+
+@inlined
+def _settle(request: Any, keys: Any, count: int, k: int, bar: int, bar_ad: int) -> Any:
+    """Bring the best k eligible ones of the first keys to the front, or all there are.
+
+    Returns:
+        How many keys are left; those beyond k were not tested, or were not good
+        enough.
+    """
+    settled = 0
+    rare = False
+    while settled < min(k, count):
+        # Where most ads fail, choosing whom to test costs more than testing all.
+        end = count if rare else min(k, count)
+        if end < count:
+            select(keys[settled:], count - settled, end - settled)
+        kept = _test(request, keys, settled, end, bar, bar_ad)
+        rare = 2 * (kept - settled) < end - settled
+        failed = end - kept
+        filled = min(failed, count - end)
+        keys[kept : kept + filled] = keys[count - filled : count]
+        count -= failed
+        settled = kept
+    if settled > k:
+        select(keys, settled, k)
+    return count
+
+
+@inlined
+def _prune(
+    request: Any, keys: Any, count: int, k: int, bar: int, bar_ad: int
+) -> tuple[Any, Any, Any]:
+    """Drop what cannot be among the best k eligible ones of the first keys.
+
+    Returns:
+        How many are left, the bar and the greatest ad id with which another ad
+        of the bar's score could still enter. The first k are eligible; any
+        others are equals of the k-th.
+    """
+    count = _settle(request, keys, count, k, bar, bar_ad)
+    if count <= k:
+        return count, bar, bar_ad
+    if keys[k - 1] >> SLOT_BITS > bar:
+        bar = keys[k - 1] >> SLOT_BITS
+        bar_ad = LAST_AD
     kept = k
     for i in range(k, count):
         if keys[i] >> SLOT_BITS == bar:
             keys[kept] = keys[i]
             kept += 1
     if kept - k <= (len(keys) - k) // 4:
-        return kept, bar, LAST_AD
+        return kept, bar, bar_ad
     # So many equals that the buffer would not empty: the least ad ids stay.
+    kept = _test(request, keys, k, kept, bar, bar_ad)
+    if kept == k:
+        return k, bar, bar_ad
     better = 0
     for i in range(kept):
         if keys[i] >> SLOT_BITS > bar:
             keys[i], keys[better] = keys[better], keys[i]
             better += 1
+    table, tail_first, tail_ad_ids = request[:3]
     ads = np.empty(kept - better, np.int64)
     for i in range(len(ads)):
         ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[better + i] & SLOT_MASK)
@@ -250,7 +327,7 @@ def topk(
         allowed: [R] uint8, whether the request satisfies each rule set; number 0
             holds for all.
         mask: [N] uint8, 0 excludes the slot; empty excludes none.
-        keys: [>= K + 4 * RUN_SLOTS] int64 scratch; twice K serves well.
+        keys: [>= K + 4 * RUN_SLOTS] int64 scratch; several times K serves well.
         top_scores: [K] int32, the result, as are the following.
         top_ads: [K] int64.
         top_slots: [K] int32.
@@ -259,54 +336,42 @@ def topk(
         How many were found, sorted from best to worst.
     """
     k = len(top_ads)
+    request = (
+        table,
+        tail_first,
+        tail_ad_ids,
+        tail_targeting,
+        dead,
+        epoch,
+        pages,
+        states,
+        now_ms,
+        seed,
+        allowed,
+        mask,
+    )
     found = 0
     bar = np.int64(least)
     bar_ad = LAST_AD
     for part in range(table.shape[0] + 1):
-        if part < table.shape[0]:
-            first = table[part, shards.FIRST_SLOT]
-            ads = table[part, shards.ADS]
-            ad_ids = shards.ad_ids(table, part)
-            targeting = shards.targeting(table, part)
-        else:
-            first = tail_first
-            ads = tail_ads
-            ad_ids = tail_ad_ids[:tail_ads]
-            targeting = tail_targeting[:tail_ads]
-        tested = found
         if touched_count >= 0:
             step = touched_bounds[part]
             end = touched_bounds[part + 1]
+        elif part < table.shape[0]:
+            step = table[part, shards.FIRST_SLOT]
+            end = step + table[part, shards.ADS]
         else:
-            step = first
-            end = first + ads
+            step = tail_first
+            end = tail_first + tail_ads
         while step < end:
             if touched_count >= 0:
                 step, found = _gather(scores, touched, step, end, bar, keys, found)
             else:
                 step, found = _scan(scores, step, end, bar, keys, found)
-            found = _eligible(
-                keys,
-                tested,
-                found,
-                first,
-                ad_ids,
-                targeting,
-                dead,
-                epoch,
-                pages,
-                states,
-                now_ms,
-                seed,
-                allowed,
-                mask,
-                bar,
-                bar_ad,
-            )
-            if found > (k + len(keys)) // 2:
-                found, bar, bar_ad = _prune(table, tail_first, tail_ad_ids, keys, found, k)
-            tested = found
+            if step < end:
+                found, bar, bar_ad = _prune(request, keys, found, k, bar, bar_ad)
+    found, bar, bar_ad = _prune(request, keys, found, k, bar, bar_ad)
     if found > k:
-        found, bar, bar_ad = _prune(table, tail_first, tail_ad_ids, keys, found, k)
+        found = _test(request, keys, k, found, bar, bar_ad)
     _deliver(table, tail_first, tail_ad_ids, keys, found, top_scores, top_ads, top_slots)
-    return min(found, k)
+    return int(min(found, k))

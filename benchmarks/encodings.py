@@ -1,0 +1,136 @@
+"""What each encoding of a posting list costs in bytes and in query time.
+
+Lists of one density, all in one encoding, in one shard; a query names them all
+and is summed the wide way, as heavy queries are. From these times come the
+constants of the price by which a list's encoding is chosen
+(`gpuindex.kernels.cpu.encodings`); the encoding that it chooses is marked `<`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuindex.columns import AdColumns
+from gpuindex.kernels.cpu import encodings
+from gpuindex.kernels.cpu.score import score
+from gpuindex.postings import Postings
+from gpuindex.shard import Shard, shard_table
+
+LISTS = 32
+TURNS = 7
+DENSITIES = (0.00002, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8)
+
+
+def drawn(ads: int, density: float, random: np.random.Generator) -> NDArray[np.int32]:
+    """Random slots of a list, ascending."""
+    return np.flatnonzero(random.random(ads) < density).astype(np.int32)
+
+
+def encoded(lists: list[NDArray[np.int32]], code: int, ads: int) -> Postings:
+    """Lists, features 0, 1 and on, all in the encoding given."""
+    weight = 100 if code & encodings.WEIGHTED else encodings.FULL_WEIGHT
+    pieces = []
+    for slots in lists:
+        weights = np.full(len(slots), weight, np.uint8)
+        size = encodings.size_of(slots, code, ads)
+        piece = np.zeros(-(-size // encodings.WORD_BYTES), np.int32)
+        encodings.encode(slots, weights, ads, code, piece.ctypes.data)
+        pieces.append(piece)
+    return Postings(
+        features=np.arange(len(lists), dtype=np.int32),
+        starts=np.append(0, np.cumsum([len(piece) for piece in pieces])).astype(np.int32),
+        codes=np.full(len(lists), code, np.uint8),
+        data=np.concatenate(pieces),
+    )
+
+
+def query_ns(postings: Postings, ads: int) -> float:
+    """Median CPU time of a list in a query that names all of them."""
+    shard = Shard("base", AdColumns.empty(ads, 0, 0), postings, folded=True)
+    table = shard_table([(0, shard)])
+    lists = len(postings.features)
+    scores = np.empty(ads, np.int32)
+
+    def asked(count: int) -> int:
+        started = time.thread_time_ns()
+        score(
+            table,
+            ads,
+            0,
+            np.zeros(1, np.int64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.uint8),
+            np.arange(count, dtype=np.int32),
+            np.full(count, 40, np.int32),
+            0,
+            np.zeros(lists, np.int32),
+            np.empty((1, lists), np.int32),
+            scores,
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int32),
+            np.empty(3, np.int64),
+        )
+        return time.thread_time_ns() - started
+
+    taken = [asked(lists) - asked(0) for _ in range(TURNS)]
+    return float(np.median(taken)) / lists
+
+
+def measure(ads: int) -> list[dict[str, Any]]:
+    """Time and size of every encoding at every density."""
+    random = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    print(f"{'density':>8} {'encoding':>14} {'bits/posting':>13} {'ns/posting':>11} {'ns/ad':>7}")
+    for density in DENSITIES:
+        lists = [drawn(ads, density, random) for _ in range(LISTS)]
+        postings = sum(len(slots) for slots in lists)
+        for weighted in (encodings.WEIGHTED, 0):
+            weight = 100 if weighted else encodings.FULL_WEIGHT
+            chosen, _ = encodings.choose(lists[0], np.full(len(lists[0]), weight, np.uint8), ads)
+            for encoding, name in enumerate(encodings.NAMES):
+                code = encoding | weighted
+                if encoding == encodings.BITMAP and weighted:
+                    continue
+                if encoding == encodings.DENSE and not weighted:
+                    # Columns hold weights in any case.
+                    code |= encodings.WEIGHTED
+                kept = encoded(lists, code, ads)
+                bits = 8 * kept.data.nbytes / postings
+                taken = query_ns(kept, ads)
+                variant = f"{name}/{'weighted' if weighted else 'plain'}"
+                print(
+                    f"{density:8} {variant:>14} {bits:13.2f} {taken * LISTS / postings:11.3f} "
+                    f"{taken / ads:7.4f}{' <' if code == chosen else ''}"
+                )
+                rows += [
+                    {
+                        "axis": f"encoding_{axis}/{density}",
+                        "system": variant,
+                        "value": value,
+                        "unit": unit,
+                        "spread": None,
+                        "n": TURNS,
+                    }
+                    for axis, value, unit in (("bits", bits, "bits"), ("list_ns", taken, "ns"))
+                ]
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--ads", type=int, default=1_000_000)
+    options = parser.parse_args()
+    rows = measure(options.ads)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

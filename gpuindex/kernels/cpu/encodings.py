@@ -1,0 +1,353 @@
+"""How a posting list is stored: one of five encodings, chosen by price.
+
+A list is the ascending slots of a shard's ads that carry a feature, and their
+weights unless all are 255. In memory, one array after the other:
+
+    RAW     int32 slots; uint8 weights
+    U16     per block a uint16 count; uint16 slots within the block; weights
+    U8      per block a uint16 count, per block its first slot as a uint16
+            within it; uint8 gaps from slot to slot; weights
+    BITMAP  a bit for every slot of the shard, never weighted
+    DENSE   a uint8 weight for every slot of the shard, 0 = absent
+
+RAW has no pointers at all, which is what lists of a few ads need. A U8 gap
+counts from the slot before, and is 1 for the first slot of a block; 255 is no
+posting, only a step, and has weight 0 where there are weights. So a slot
+costs 8 bits, as the low 8 bits within blocks of 256 slots would, and nothing
+is spent on saying where such a block begins.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from .compiled import fixed, inlined, int32, int64, kernel, uint8, void_pointer
+
+RAW, U16, U8, BITMAP, DENSE = range(5)
+NAMES = ("RAW", "U16", "U8", "BITMAP", "DENSE")
+# A list's code is its encoding, with this bit if weights are stored.
+WEIGHTED = 8
+ENCODING_MASK = 7
+
+# A block is the unit of accumulation: its int32 scores fit the L2 cache and a
+# slot inside it fits 16 bits. 255 pages rather than 256, so that even the
+# count of a full list's postings in a block fits a uint16.
+PAGE_SLOTS = 256
+BLOCK_SLOTS = 255 * PAGE_SLOTS
+
+GAP_STEP = 255
+FULL_WEIGHT = 255
+
+# Lists begin at whole words: a RAW list's slots must be aligned, and an int32
+# of words then reaches over 8 GiB.
+WORD_BYTES = 4
+
+# Nanoseconds of a heavy query by encoding, per posting for the first three and
+# per slot for the others (`python -m benchmarks.encodings`). RAW lists are
+# rare ones, whose every posting is a cache miss.
+RAW_NS = 2.5
+U16_NS = 0.42
+U8_NS = 0.4
+BITMAP_NS = 0.05
+DENSE_NS = 0.042
+# What a list takes to begin in each block.
+BLOCK_NS = 5.0
+# What a byte of the index is worth, in the same nanoseconds. At this price
+# weighted lists become columns above a fifth of the ads.
+BYTE_NS = 0.08
+
+
+@inlined
+def blocks_of(ads: int) -> Any:
+    """How many blocks some slots take."""
+    return (ads + BLOCK_SLOTS - 1) // BLOCK_SLOTS
+
+
+@inlined
+def int32s(address: int, count: int) -> Any:
+    """[count] int32 at an address."""
+    return carray(void_pointer(address), (count,), np.int32)
+
+
+@inlined
+def uint32s(address: int, count: int) -> Any:
+    """[count] uint32 at an address."""
+    return carray(void_pointer(address), (count,), np.uint32)
+
+
+@inlined
+def uint16s(address: int, count: int) -> Any:
+    """[count] uint16 at an address."""
+    return carray(void_pointer(address), (count,), np.uint16)
+
+
+@inlined
+def uint8s(address: int, count: int) -> Any:
+    """[count] uint8 at an address."""
+    return carray(void_pointer(address), (count,), np.uint8)
+
+
+@inlined
+def _gaps(slots: Any) -> Any:
+    """How many U8 gaps a list takes, steps included."""
+    gaps = len(slots)
+    block = -1
+    before = 0
+    for p in range(len(slots)):
+        slot = slots[p]
+        if slot // BLOCK_SLOTS != block:
+            block = slot // BLOCK_SLOTS
+            before = slot - 1
+        gaps += (slot - before) // GAP_STEP
+        before = slot
+    return gaps
+
+
+@inlined
+def size_of(slots: Any, code: int, ads: int) -> Any:
+    """Bytes of a list."""
+    encoding = code & ENCODING_MASK
+    weighted = np.int64(code & WEIGHTED != 0)
+    if encoding == RAW:
+        return (4 + weighted) * len(slots)
+    if encoding == U16:
+        return 2 * blocks_of(ads) + (2 + weighted) * len(slots)
+    if encoding == U8:
+        return 4 * blocks_of(ads) + (1 + weighted) * _gaps(slots)
+    if encoding == BITMAP:
+        return (ads + 7) // 8
+    return ads
+
+
+@inlined
+def query_ns(slots: Any, code: int, ads: int) -> Any:
+    """About the time that a list takes in a heavy query."""
+    encoding = code & ENCODING_MASK
+    begun = BLOCK_NS * blocks_of(ads)
+    if encoding == RAW:
+        return RAW_NS * len(slots)
+    if encoding == U16:
+        return begun + U16_NS * len(slots)
+    if encoding == U8:
+        return begun + U8_NS * _gaps(slots)
+    if encoding == BITMAP:
+        return BITMAP_NS * ads
+    return DENSE_NS * ads
+
+
+@inlined
+def choose(slots: Any, weights: Any, ads: int) -> tuple[Any, Any]:
+    """The code of the cheapest encoding of a list, and its size in words.
+
+    Its price is the time of a heavy query that names the list, and its bytes.
+    """
+    postings = len(slots)
+    weighted = False
+    for p in range(postings):
+        weighted = weighted or weights[p] != FULL_WEIGHT
+    chosen = 0
+    least = np.inf
+    for encoding in (RAW, U16, U8, BITMAP, DENSE):
+        code = encoding | (WEIGHTED if weighted or encoding == DENSE else 0)
+        if encoding == BITMAP and weighted:
+            continue
+        # So many steps that U16 is smaller: not worth counting them.
+        if encoding == U8 and GAP_STEP * postings < slots[-1] - slots[0]:
+            continue
+        price = query_ns(slots, code, ads) + BYTE_NS * size_of(slots, code, ads)
+        if price < least:
+            chosen, least = code, price
+    return chosen, (size_of(slots, chosen, ads) + WORD_BYTES - 1) // WORD_BYTES
+
+
+@inlined
+def encode(slots: Any, weights: Any, ads: int, code: int, address: int) -> None:
+    """Write a list at an address, where there are zeros."""
+    encoding = code & ENCODING_MASK
+    postings = len(slots)
+    blocks = blocks_of(ads)
+    behind = address + 2 * blocks
+    if encoding == DENSE:
+        column = uint8s(address, ads)
+        for p in range(postings):
+            column[slots[p]] = weights[p]
+        return
+    if encoding == BITMAP:
+        bits = uint8s(address, (ads + 7) // 8)
+        for p in range(postings):
+            bits[slots[p] >> 3] |= np.uint8(1 << (slots[p] & 7))
+        return
+    if encoding == RAW:
+        int32s(address, postings)[:] = slots
+        weights_address = address + 4 * postings
+    elif encoding == U16:
+        counts = uint16s(address, blocks)
+        lows = uint16s(behind, postings)
+        for p in range(postings):
+            block = slots[p] // BLOCK_SLOTS
+            counts[block] += 1
+            lows[p] = slots[p] - block * BLOCK_SLOTS
+        weights_address = behind + 2 * postings
+    else:
+        _encode_gaps(slots, weights, ads, code, address)
+        return
+    if code & WEIGHTED:
+        uint8s(weights_address, postings)[:] = weights
+
+
+@inlined
+def _encode_gaps(slots: Any, weights: Any, ads: int, code: int, address: int) -> None:
+    blocks = blocks_of(ads)
+    count = _gaps(slots)
+    behind = address + 4 * blocks
+    counts = uint16s(address, blocks)
+    firsts = uint16s(address + 2 * blocks, blocks)
+    gaps = uint8s(behind, count)
+    gap_weights = uint8s(behind + count, count if code & WEIGHTED else 0)
+    place = 0
+    current = -1
+    before = 0
+    for p in range(len(slots)):
+        block = slots[p] // BLOCK_SLOTS
+        if block != current:
+            current = block
+            firsts[block] = slots[p] - block * BLOCK_SLOTS
+            before = slots[p] - 1
+        gap = slots[p] - before
+        begun = place
+        while gap >= GAP_STEP:
+            gaps[place] = GAP_STEP
+            place += 1
+            gap -= GAP_STEP
+        gaps[place] = gap
+        if code & WEIGHTED:
+            gap_weights[place] = weights[p]
+        place += 1
+        counts[block] += place - begun
+        before = slots[p]
+
+
+@inlined
+def total(counts: Any) -> Any:
+    """The sum of a list's counts by block."""
+    entries = np.int64(0)
+    for block in range(len(counts)):
+        entries += counts[block]
+    return entries
+
+
+@inlined
+def decode(address: int, words: int, code: int, ads: int, slots: Any, weights: Any) -> Any:
+    """Read a list back.
+
+    Args:
+        address: where it begins.
+        words: its size.
+        code: its code.
+        ads: slots of the shard.
+        slots: the result, as are the weights, [>= entries] each.
+        weights: see slots.
+
+    Returns:
+        How many postings there are.
+    """
+    encoding = code & ENCODING_MASK
+    weighted = np.int64(code & WEIGHTED != 0)
+    blocks = blocks_of(ads)
+    found = np.int64(0)
+    if encoding == DENSE:
+        column = uint8s(address, ads)
+        for slot in range(ads):
+            slots[found] = slot
+            weights[found] = column[slot]
+            found += column[slot] != 0
+        return found
+    if encoding == BITMAP:
+        bits = uint8s(address, (ads + 7) // 8)
+        for slot in range(ads):
+            slots[found] = slot
+            weights[found] = FULL_WEIGHT
+            found += bits[slot >> 3] >> (slot & 7) & 1
+        return found
+    if encoding == RAW:
+        # Padding is shorter than a posting.
+        found = WORD_BYTES * words // (4 + weighted)
+        slots[:found] = int32s(address, found)
+        weights_address = address + 4 * found
+    elif encoding == U16:
+        counts = uint16s(address, blocks)
+        entries = total(counts)
+        lows = uint16s(address + 2 * blocks, entries)
+        for block in range(blocks):
+            for _ in range(counts[block]):
+                slots[found] = block * BLOCK_SLOTS + lows[found]
+                found += 1
+        weights_address = address + 2 * (blocks + entries)
+    else:
+        return _decode_gaps(address, code, blocks, slots, weights)
+    if weighted:
+        weights[:found] = uint8s(weights_address, found)
+    else:
+        weights[:found] = FULL_WEIGHT
+    return found
+
+
+@inlined
+def _decode_gaps(address: int, code: int, blocks: int, slots: Any, weights: Any) -> Any:
+    counts = uint16s(address, blocks)
+    entries = total(counts)
+    firsts = uint16s(address + 2 * blocks, blocks)
+    behind = address + 4 * blocks
+    gaps = uint8s(behind, entries)
+    weighted = code & WEIGHTED != 0
+    gap_weights = uint8s(behind + entries, entries if weighted else 0)
+    found = 0
+    place = 0
+    for block in range(blocks):
+        slot = block * BLOCK_SLOTS + firsts[block] - 1
+        for _ in range(counts[block]):
+            slot += gaps[place]
+            slots[found] = slot
+            weights[found] = gap_weights[place] if weighted else FULL_WEIGHT
+            found += gaps[place] != GAP_STEP
+            place += 1
+    return found
+
+
+@inlined
+def most_postings(words: int, code: int, ads: int) -> Any:
+    """How many postings a list has, or a few more."""
+    encoding = code & ENCODING_MASK
+    if encoding in (DENSE, BITMAP):
+        return np.int64(ads)
+    weighted = np.int64(code & WEIGHTED != 0)
+    if encoding == RAW:
+        return WORD_BYTES * words // (4 + weighted)
+    if encoding == U16:
+        return (WORD_BYTES * words - 2 * blocks_of(ads)) // (2 + weighted)
+    return (WORD_BYTES * words - 4 * blocks_of(ads)) // (1 + weighted)
+
+
+@kernel(fixed(int32), fixed(int32), fixed(uint8), int64, int64)
+def read(starts: Any, data: Any, codes: Any, listed: int, ads: int) -> tuple[Any, Any]:
+    """Slots int32 and weights uint8 of one list.
+
+    Args:
+        starts: [L + 1] int32, each list's range of words.
+        data: [W] int32.
+        codes: [L] uint8.
+        listed: which list.
+        ads: slots of the shard.
+    """
+    slots = np.empty(ads, np.int32)
+    weights = np.empty(ads, np.uint8)
+    found = decode(
+        data.ctypes.data + WORD_BYTES * np.int64(starts[listed]),
+        np.int64(starts[listed + 1] - starts[listed]),
+        np.int64(codes[listed]),
+        ads,
+        slots,
+        weights,
+    )
+    return slots[:found].copy(), weights[:found].copy()
