@@ -8,6 +8,7 @@ caller numbers features through `Index.features`.
 from .batch import AdBatch, Applied, DeliveryBatch
 from .columns import NO_GROUP
 from .dictionary import FeatureDictionary
+from .division import SearchThreads
 from .errors import (
     IndexFault,
     InvalidBatch,
@@ -43,6 +44,7 @@ __all__ = [
     "MemoryBudgetExceeded",
     "Query",
     "Rule",
+    "SearchThreads",
     "ShardKind",
     "SnapshotUnsupported",
     "Targeting",

@@ -6,6 +6,7 @@ long it lives and whatever the writer does meanwhile. Reading takes no lock.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from .arrays import Float32, Int32, Int64, UInt8
 from .columns import AdColumns
 from .dictionary import FeatureDictionary
+from .division import Found, SearchThreads, divided, merged
 from .errors import InvalidQuery
 from .kernels.cpu.dense import dense
-from .kernels.cpu.score import NARROW_SHARE, mark, score
-from .kernels.cpu.shards import PAGE_SLOTS
+from .kernels.cpu.score import NARROW_SHARE, mark, most_postings, score
+from .kernels.cpu.shards import BLOCK_SLOTS, PAGE_SLOTS
 from .kernels.cpu.states import ACTIVE, FUNDED
 from .kernels.cpu.topk import topk
 from .limits import within_limit
@@ -113,13 +115,20 @@ class IndexView:
     targeting: TargetingTable
     targeting_count: int
 
-    def search(self, query: Query, k: int, within: Int64 | None = None) -> Candidates:
+    def search(
+        self,
+        query: Query,
+        k: int,
+        within: Int64 | None = None,
+        threads: SearchThreads | None = None,
+    ) -> Candidates:
         """The exact K best eligible ads, or the best that keep to the query's group limit.
 
         Args:
             query: what to look for.
             k: how many at most.
             within: [m] int64, only these ads; None for all.
+            threads: to divide the work among, if there is enough of it.
 
         Raises:
             InvalidQuery: the query does not fit the index, or k < 1.
@@ -127,10 +136,10 @@ class IndexView:
         if k < 1:
             raise InvalidQuery(f"k is {k}; it must be at least 1")
         if query.group_limit is None:
-            return self._best(query, k, within)
+            return self._best(query, k, within, threads)
         wanted = k
         while True:
-            found = self._best(query, wanted, within)
+            found = self._best(query, wanted, within, threads)
             # Taking ads in order, as long as their group has room, gives the best that the limit
             # allows; so what is missing can only come behind everything found so far.
             kept = np.flatnonzero(within_limit(self.groups(found.slots), query.group_limit))
@@ -149,45 +158,23 @@ class IndexView:
         """
         return [self.search(query, k, within) for query in queries]
 
-    def _best(self, query: Query, k: int, within: Int64 | None) -> Candidates:
+    def _best(
+        self, query: Query, k: int, within: Int64 | None, threads: SearchThreads | None
+    ) -> Candidates:
         """The exact K best eligible ads, whatever their groups."""
         width = self.tail.columns.embeddings.shape[1]
         integers = to_integers(query, self.feature_count, width)
         k = max(1, min(k, self.slots.count))
-        scratch = own_scratch()
-        scratch.fit(
-            self.feature_count, self.slots.count, len(self.shards), len(integers.features), k
-        )
-        full = query.mode == "full"
-        touched = self._score(integers, scratch, full=full)
-        scores, ads, slots = np.empty(k, np.int32), np.empty(k, np.int64), np.empty(k, np.int32)
-        tail, pool = self.tail, self.slots.pool
-        found = topk(
-            self.table,
-            tail.first_slot,
-            tail.ads,
-            tail.columns.ad_ids,
-            tail.columns.targeting,
-            scratch.scores if touched < 0 else scratch.zeros,
-            scratch.touched,
-            scratch.touched_bounds,
-            touched,
-            LOWEST_SCORE if full else 1,
-            self.slots.dead,
-            self.epoch,
-            self.slots.pages,
-            pool.states,
-            query.now_ms,
-            query.signed_seed,
-            self._allowed(query.audience),
-            self._mask(query, within),
-            scratch.keys,
-            scores,
-            ads,
-            slots,
-        )
+        allowed, mask = self._allowed(query.audience), self._mask(query, within)
+        work = partial(self._best_of, query, integers, k, allowed, mask)
+        if threads is None or not self._divisible(query, integers):
+            found = work((self.table, self.tail.ads))
+        else:
+            tables = divided(self.table, threads.count)
+            tails = [*(0 for _ in tables[1:]), self.tail.ads]
+            found = merged(threads.map(work, list(zip(tables, tails, strict=True))), k)
         return Candidates(
-            ads[:found], slots[:found], scores[:found], unit=integers.unit, epoch=self.epoch
+            found.ad_ids, found.slots, found.scores, unit=integers.unit, epoch=self.epoch
         )
 
     def gather(self, slots: Int32) -> tuple[Int64, Float32]:
@@ -261,18 +248,88 @@ class IndexView:
         counts["tail"] = self._living(self.tail.first_slot, self.tail.ads)
         return counts
 
-    def _score(self, integers: IntegerQuery, scratch: Scratch, *, full: bool) -> int:
+    def _divisible(self, query: Query, integers: IntegerQuery) -> bool:
+        """Whether every slot is to be looked at, and there are several blocks of them."""
+        if self.slots.count <= BLOCK_SLOTS:
+            return False
+        postings: int = most_postings(self.table, integers.features)
+        return query.mode == "full" or postings >= self._narrow_limit(query)
+
+    def _narrow_limit(self, query: Query) -> int:
+        """How many postings take so long as to look at every slot."""
+        return 0 if query.mode == "full" else self.slots.count // NARROW_SHARE
+
+    def _best_of(
+        self,
+        query: Query,
+        integers: IntegerQuery,
+        k: int,
+        allowed: UInt8,
+        mask: UInt8,
+        part: tuple[Int64, int],
+    ) -> Found:
+        """The best ads of a part of the slots.
+
+        Args:
+            query, integers, k: what to look for.
+            allowed, mask: see the kernel `topk`.
+            part: [S, FIELDS] int64, the part's shard table, and its tail ads.
+        """
+        table, tail_ads = part
+        narrow_limit = self._narrow_limit(query) if table is self.table else 0
+        full = query.mode == "full"
+        scratch = own_scratch()
+        scratch.fit(self.feature_count, self.slots.count, len(table), len(integers.features), k)
+        touched = self._score(table, tail_ads, integers, narrow_limit, scratch, full=full)
+        scores, ads, slots = np.empty(k, np.int32), np.empty(k, np.int64), np.empty(k, np.int32)
+        tail = self.tail
+        found = topk(
+            table,
+            tail.first_slot,
+            tail_ads,
+            tail.columns.ad_ids,
+            tail.columns.targeting,
+            scratch.scores if touched < 0 else scratch.zeros,
+            scratch.touched,
+            scratch.touched_bounds,
+            touched,
+            LOWEST_SCORE if full else 1,
+            self.slots.dead,
+            self.epoch,
+            self.slots.pages,
+            self.slots.pool.states,
+            query.now_ms,
+            query.signed_seed,
+            allowed,
+            mask,
+            scratch.keys,
+            scores,
+            ads,
+            slots,
+        )
+        return Found(scores[:found], ads[:found], slots[:found])
+
+    def _score(
+        self,
+        table: Int64,
+        tail_ads: int,
+        integers: IntegerQuery,
+        narrow_limit: int,
+        scratch: Scratch,
+        *,
+        full: bool,
+    ) -> int:
         tail = self.tail
         touched = score(
-            self.table,
+            table,
             tail.first_slot,
-            tail.ads,
+            tail_ads,
             tail.bounds,
             tail.features,
             tail.weights,
             integers.features,
             integers.weights,
-            0 if full else self.slots.count // NARROW_SHARE,
+            narrow_limit,
             scratch.weight_of,
             scratch.located,
             scratch.scores,
@@ -282,9 +339,9 @@ class IndexView:
         )
         if full:
             dense(
-                self.table,
+                table,
                 tail.first_slot,
-                tail.ads,
+                tail_ads,
                 tail.columns.embeddings,
                 integers.vector,
                 integers.multiplier,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpuindex import Index, InvalidQuery, Query, Rule
+from gpuindex import Index, InvalidQuery, Query, Rule, SearchThreads
 from gpuindex.kernels.cpu.shards import BLOCK_SLOTS
 
 # From a list of one ad in a thousand to a column on every ad.
@@ -73,6 +73,27 @@ def test_search_equals_numpy_in_every_layout(
             for k in (1, 100, 5_000):
                 found = view.search(query, k)
                 assert (found.ad_ids.tolist(), found.scores.tolist()) == known.best(query, k)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_search_on_threads_finds_the_same(
+    catalog: Any, new_index: Any, new_query: Any, layout: Callable[..., None]
+) -> None:
+    """Whatever the number of threads, more than there are blocks included."""
+    known = catalog.drawn(3 * BLOCK_SLOTS + 500, DENSITIES)
+    index = new_index(len(DENSITIES))
+    index.apply_delivery(known.delivery())
+    layout(index, known)
+    view = index.publish()
+    for count in (1, 2, 3, 7):
+        threads = SearchThreads(count)
+        for features, mode in ((2, "sparse"), (len(DENSITIES), "sparse"), (5, "full")):
+            query = new_query(features, mode, seed=count)
+            found = view.search(query, 700, threads=threads)
+            assert (found.ad_ids.tolist(), found.scores.tolist()) == known.best(query, 700)
+            alone = view.search(query, 700)
+            assert found.slots.tolist() == alone.slots.tolist()
+        threads.close()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

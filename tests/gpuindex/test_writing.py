@@ -250,6 +250,7 @@ def test_kernels_have_the_one_signature_that_is_written_down() -> None:
         deliver.supersede,
         dense.dense,
         score.mark,
+        score.most_postings,
         score.score,
         topk.topk,
     ]

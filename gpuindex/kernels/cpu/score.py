@@ -364,6 +364,18 @@ def score(
     return count if narrow else -1
 
 
+@kernel(fixed(int64, 2), fixed(int32))
+def most_postings(table: Any, features: Any) -> int:
+    """How many postings some features have in sealed shards, or a few more."""
+    postings = np.int64(0)
+    for shard in range(table.shape[0]):
+        for q in range(len(features)):
+            listed = shards.locate(table, shard, features[q])
+            if listed >= 0:
+                postings += shards.most_postings(table, shard, listed)
+    return int(postings)
+
+
 @kernel(
     fixed(int64, 2),
     int64,
