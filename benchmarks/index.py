@@ -1,36 +1,39 @@
-"""Search and update of the index beside two peers that can be installed.
+"""Search, update and size of the index beside peers that can be installed.
 
-Zipf ads (30 weighted features each, 100,000 features, exponent 1.1), queries of
-200 weighted features, exact top 1000. Heavy queries draw their features as ads
-do, light ones evenly. Times are CPU time of the threads that a system works on,
-with its caches warm: each takes its turns of all queries, while 1,000 ads have
-younger versions in a delta. Rows are medians.
+The workload is that of `benchmarks.workload`, with exact top 1000 and, in
+headwater, eligibility. Times are CPU time of the threads that a system works
+on, with its caches warm: each takes its turns of all queries, while 1,000 ads
+have younger versions in a delta. Rows are medians.
 """
 
 import argparse
 import json
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import qdrant_edge
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from gpuindex import AdBatch, Index, IndexSettings, Query, warm
+from gpuindex import AdBatch, Index, IndexSettings, Query, SearchThreads, snapshots, warm
+from gpuindex.postings import Postings
 
-FEATURES = 100_000
-PER_AD = 30
-EXPONENT = 1.1
-PER_QUERY = 200
-K = 1_000
-WIDTH = 128
-SCALE = 0.01
-LOAD_ADS = 4_096
+from .peers import (
+    LOAD_ADS,
+    GraphBlas,
+    QdrantEdge,
+    ScipyDelta,
+    ScipyGemmDelta,
+    System,
+    TorchScipy,
+    installed,
+)
+from .workload import FEATURES, PER_AD, SCALE, WIDTH, Ads, K, Weighted, queries
+
 UPSERTS = 1_000
 TURNS = 3
 
@@ -38,72 +41,9 @@ TURNS = 3
 # rest is what 6 bits of query weight cost at the cut.
 LEAST_OVERLAP = 0.9
 
-
-class Ads:
-    """Random ads of the workload, A of them.
-
-    Attributes:
-        ad_ids: [A] int64.
-        features: [A, PER_AD] int32, distinct within a row.
-        weights: [A, PER_AD] uint8.
-        embeddings: [A, WIDTH] int8.
-    """
-
-    def __init__(self, ad_ids: NDArray[np.int64], random: np.random.Generator) -> None:
-        self.ad_ids = ad_ids
-        self.features = _distinct(len(ad_ids), PER_AD, random)
-        self.weights = random.integers(1, 256, self.features.shape, dtype=np.uint8)
-        self.embeddings = random.integers(-127, 128, (len(ad_ids), WIDTH), dtype=np.int8)
-
-
-def _shares() -> NDArray[np.float64]:
-    shares = np.power(np.arange(1, FEATURES + 1, dtype=np.float64), -EXPONENT)
-    return np.divide(shares, shares.sum())
-
-
-def _distinct(rows: int, count: int, random: np.random.Generator) -> NDArray[np.int32]:
-    """[rows, count] int32, Zipf draws, repeated ones within a row drawn again."""
-    edges = np.cumsum(_shares())
-    drawn = np.searchsorted(edges, random.random((rows, count))).clip(0, FEATURES - 1)
-    while True:
-        order = np.argsort(drawn, axis=1, kind="stable")
-        ranked = np.take_along_axis(drawn, order, axis=1)
-        repeated = np.zeros(drawn.shape, np.bool_)
-        again = np.diff(ranked, axis=1, prepend=-1) == 0
-        np.put_along_axis(repeated, order, again, axis=1)
-        count_again = np.count_nonzero(repeated)
-        if count_again == 0:
-            return drawn.astype(np.int32)
-        redrawn = np.searchsorted(edges, random.random(count_again))
-        drawn[repeated] = redrawn.clip(0, FEATURES - 1)
-
-
-class Weighted:
-    """A query: features [PER_QUERY] int32, weights float32, vector [WIDTH] float32."""
-
-    def __init__(self, features: NDArray[np.int32], random: np.random.Generator) -> None:
-        self.features = features
-        self.weights = random.uniform(0.02, 1.0, len(features)).astype(np.float32)
-        self.vector = random.normal(size=WIDTH).astype(np.float32)
-
-
-class System(Protocol):
-    """What is measured, by the CPU clock of the threads that it works on."""
-
-    name: str
-    clock: Callable[[], float]
-
-    def prepared(self, ads: Ads) -> Any:
-        """Ads in the form that `upsert` takes, made before the clock starts."""
-
-    def upsert(self, ads: Any) -> None:
-        """Make ads searchable."""
-
-    def tidy(self) -> None:
-        """What is done between batches, on nobody's clock."""
-
-    def sparse(self, query: Weighted) -> NDArray[np.int64]:
-        """Ad ids of the K best by weighted features."""
+# Load beside which a query is measured: batches of 100 at 10,000 ads a second.
+WRITE_ADS = 100
+WRITE_EVERY_S = 0.01
 
 
 class Headwater:
@@ -150,13 +90,15 @@ class Headwater:
         self.index.apply(ads)
         self.index.publish()
 
-    def sparse(self, query: Weighted) -> NDArray[np.int64]:
-        return self.search(query, mode="sparse")
+    def sparse(self, query: Weighted, threads: SearchThreads | None = None) -> NDArray[np.int64]:
+        return self.search(query, "sparse", threads)
 
     def full(self, query: Weighted) -> NDArray[np.int64]:
-        return self.search(query, mode="full")
+        return self.search(query, "full")
 
-    def search(self, query: Weighted, mode: Any) -> NDArray[np.int64]:
+    def search(
+        self, query: Weighted, mode: Any, threads: SearchThreads | None = None
+    ) -> NDArray[np.int64]:
         asked = Query(
             feature_ids=query.features,
             weights=query.weights,
@@ -166,124 +108,13 @@ class Headwater:
             seed=0,
             mode=mode,
         )
-        return self.index.view.search(asked, K).ad_ids
+        return self.index.view.search(asked, K, threads=threads).ad_ids
 
     def bits(self) -> float:
         """Bits per posting of the sealed shards, weights and pointers included."""
         shards = self.index.view.shards
         total = PER_AD * sum(shard.ads for shard in shards)
         return 8 * sum(shard.postings.memory_bytes() for shard in shards) / total
-
-
-class ScipyDelta:
-    """A feature-major matrix, and a small one for the ads since it was built."""
-
-    name = "scipy_delta"
-    clock = staticmethod(time.thread_time)
-
-    def __init__(self, ads: Ads) -> None:
-        self.ad_ids = ads.ad_ids
-        self.matrix = self._matrix(ads)
-        self.embeddings = ads.embeddings.astype(np.float32)
-        self.dead = np.zeros(len(ads.ad_ids), np.bool_)
-        self.delta_ids = ads.ad_ids[:0]
-        self.delta = self._matrix(Ads(ads.ad_ids[:0], np.random.default_rng(0)))
-        self.delta_embeddings = self.embeddings[:0]
-
-    @staticmethod
-    def _matrix(ads: Ads) -> csr_matrix:
-        rows = np.arange(0, PER_AD * len(ads.ad_ids) + 1, PER_AD)
-        values = ads.weights.ravel().astype(np.float32) / 255
-        shape = (len(ads.ad_ids), FEATURES)
-        return csr_matrix((values, ads.features.ravel(), rows), shape).T.tocsr()
-
-    def prepared(self, ads: Ads) -> Ads:
-        return ads
-
-    def tidy(self) -> None:
-        """The delta is replaced each time, as if the matrix had been rebuilt."""
-
-    def upsert(self, ads: Ads) -> None:
-        # Ad ids are row numbers here, which spares the peer a lookup.
-        self.dead[:] = False
-        self.dead[ads.ad_ids] = True
-        self.delta_ids = ads.ad_ids
-        self.delta = self._matrix(ads)
-        self.delta_embeddings = ads.embeddings.astype(np.float32)
-
-    def sparse(self, query: Weighted) -> NDArray[np.int64]:
-        return self._best(*self._scores(query))
-
-    def full(self, query: Weighted) -> NDArray[np.int64]:
-        base, delta = self._scores(query)
-        vector = query.vector * np.float32(SCALE)
-        base += self.embeddings @ vector
-        delta += self.delta_embeddings @ vector
-        return self._best(base, delta)
-
-    def _scores(self, query: Weighted) -> tuple[Any, Any]:
-        base = self.matrix[query.features].T @ query.weights
-        return base, self.delta[query.features].T @ query.weights
-
-    def _best(self, base: Any, delta: Any) -> NDArray[np.int64]:
-        base[self.dead] = -np.inf
-        scores = np.concatenate((base, delta))
-        best = np.argpartition(-scores, K)[:K]
-        best = best[np.argsort(-scores[best])]
-        return np.concatenate((self.ad_ids, self.delta_ids))[best]
-
-    def bits(self) -> float:
-        """Bits per posting, values as float32."""
-        arrays = (self.matrix.data, self.matrix.indices, self.matrix.indptr)
-        return 8.0 * sum(int(array.nbytes) for array in arrays) / int(self.matrix.nnz)
-
-
-class QdrantEdge:
-    """Qdrant Edge, its sparse index in memory and its segments merged."""
-
-    name = "qdrant_edge"
-    clock = staticmethod(time.process_time)
-    vector = "features"
-
-    def __init__(self, ads: Ads, folder: Path) -> None:
-        config = qdrant_edge.EdgeConfig(
-            sparse_vectors={self.vector: qdrant_edge.EdgeSparseVectorParams(on_disk=False)},
-            max_search_threads=1,
-        )
-        self.shard = qdrant_edge.EdgeShard.create(str(folder), config)
-        for start in range(0, len(ads.ad_ids), LOAD_ADS):
-            self.upsert(self.prepared(ads, slice(start, start + LOAD_ADS)))
-        self.shard.optimize()
-
-    def prepared(self, ads: Ads, rows: slice = slice(None)) -> Any:
-        """The operation that upserts ads, made beforehand."""
-        weights = ads.weights[rows].astype(np.float32) / 255
-        points = [
-            qdrant_edge.Point(ad_id, {self.vector: qdrant_edge.SparseVector(features, values)}, {})
-            for ad_id, features, values in zip(
-                ads.ad_ids[rows].tolist(),
-                ads.features[rows].tolist(),
-                weights.tolist(),
-                strict=True,
-            )
-        ]
-        return qdrant_edge.UpdateOperation.upsert_points(points)
-
-    def upsert(self, operation: Any) -> None:
-        self.shard.update(operation)
-
-    def tidy(self) -> None:
-        """Its segments are merged once, after loading."""
-
-    def sparse(self, query: Weighted) -> NDArray[np.int64]:
-        vector = qdrant_edge.SparseVector(query.features.tolist(), query.weights.tolist())
-        request = qdrant_edge.QueryRequest(
-            limit=K,
-            query=qdrant_edge.Query.Nearest(vector, using=self.vector),
-            with_vector=False,
-            with_payload=False,
-        )
-        return np.array([point.id for point in self.shard.query(request)], np.int64)
 
 
 class Rows:
@@ -293,13 +124,17 @@ class Rows:
         self._observed: dict[tuple[str, str], list[float]] = {}
 
     def add(self, axis: str, system: System, value: float) -> None:
-        self._observed.setdefault((axis, system.name), []).append(value)
+        self.add_named(axis, system.name, value)
+
+    def add_named(self, axis: str, name: str, value: float) -> None:
+        self._observed.setdefault((axis, name), []).append(value)
 
     def clocked(self, axis: str, system: System, work: Callable[[], Any]) -> Any:
-        """Let a system do some work and add the CPU milliseconds that it took."""
+        """Let a system do some work and add the CPU time that it took, in the axis's unit."""
         started = system.clock()
         result = work()
-        self.add(axis, system, (system.clock() - started) * 1e3)
+        taken = system.clock() - started
+        self.add(axis, system, taken * 1e3 if _unit(axis) == "ms" else taken)
         return result
 
     def rows(self) -> list[dict[str, Any]]:
@@ -309,12 +144,19 @@ class Rows:
                 "axis": axis,
                 "system": system,
                 "value": float(np.median(values)),
-                "unit": "ms" if axis.endswith("_ms") else "bits",
+                "unit": _unit(axis),
                 "spread": _median_error(values),
                 "n": len(values),
             }
             for (axis, system), values in self._observed.items()
         ]
+
+
+def _unit(axis: str) -> str:
+    for ending, unit in (("_ms", "ms"), ("_s", "s"), ("_ratio", "ratio"), ("_speedup", "ratio")):
+        if axis.endswith(ending):
+            return unit
+    return "bits"
 
 
 def _median_error(values: list[float]) -> float | None:
@@ -325,23 +167,6 @@ def _median_error(values: list[float]) -> float | None:
     return 1.2533 * deviation / float(np.sqrt(len(values)))
 
 
-def queries(count: int, random: np.random.Generator) -> dict[str, list[Weighted]]:
-    """Heavy and light queries."""
-    return {
-        "heavy": [
-            Weighted(
-                random.choice(FEATURES, PER_QUERY, replace=False, p=_shares()).astype(np.int32),
-                random,
-            )
-            for _ in range(count)
-        ],
-        "light": [
-            Weighted(random.choice(FEATURES, PER_QUERY, replace=False).astype(np.int32), random)
-            for _ in range(count)
-        ],
-    }
-
-
 def measure(ads_count: int, repeats: int) -> list[dict[str, Any]]:
     """Build all systems, then let them take turns."""
     random = np.random.default_rng(0)
@@ -349,51 +174,176 @@ def measure(ads_count: int, repeats: int) -> list[dict[str, Any]]:
     rows = Rows()
     with TemporaryDirectory() as folder:
         headwater, scipy_delta = Headwater(ads), ScipyDelta(ads)
+        _measure_size_and_build(headwater, scipy_delta, ads, rows)
         qdrant = QdrantEdge(ads, Path(folder) / "qdrant")
-        systems: list[System] = [headwater, scipy_delta, qdrant]
+        systems: list[System] = [headwater, scipy_delta, ScipyGemmDelta(ads), qdrant]
+        if installed("graphblas"):
+            systems.append(GraphBlas(ads))
         # Younger versions of some ads, which every query has to find.
         young = Ads(random.choice(ads_count, UPSERTS, replace=False), random)
         for system in systems:
             system.upsert(system.prepared(young))
-        for kind, asked in queries(repeats, random).items():
+        asked = queries(repeats, random)
+        for kind in asked:
             for turn in range(TURNS):
                 found = {}
                 for system in systems[turn:] + systems[:turn]:
                     found[system] = [
                         rows.clocked(f"sparse_{kind}_ms", system, partial(system.sparse, query))
-                        for query in asked
+                        for query in asked[kind]
                     ]
-                for system in (headwater, qdrant):
-                    for own, exact in zip(found[system], found[scipy_delta], strict=True):
-                        _compare(own, exact)
-        heavy = queries(repeats, random)["heavy"]
-        for _ in range(TURNS):
-            for dense in (headwater, scipy_delta):
-                for query in heavy:
-                    rows.clocked("full_heavy_ms", dense, partial(dense.full, query))
-        _measure_upserts(systems, ads_count, repeats, rows, random)
-        rows.add("bits_per_posting_weighted", headwater, headwater.bits())
-        rows.add("bits_per_posting_weighted", scipy_delta, scipy_delta.bits())
+                for own in found.values():
+                    for candidates, exact in zip(own, found[scipy_delta], strict=True):
+                        _compare(candidates, exact)
+        dense: list[Any] = [headwater, scipy_delta]
+        if installed("torch"):
+            dense.append(TorchScipy(ads))
+        for kind in asked:
+            for _ in range(TURNS):
+                for system in dense:
+                    for query in asked[kind]:
+                        rows.clocked(f"full_{kind}_ms", system, partial(system.full, query))
+        _measure_threads(headwater, asked["heavy"], rows)
+        _measure_upserts(systems, ads_count, asked["light"], rows, random)
+        _measure_under_writes(headwater, ads_count, asked["heavy"], rows, random)
+        _measure_restore(headwater, Path(folder) / "snapshots", rows)
         qdrant.shard.close()
     return rows.rows()
+
+
+def _measure_size_and_build(
+    headwater: Headwater, scipy_delta: ScipyDelta, ads: Ads, rows: Rows
+) -> None:
+    """Bytes as the index's own maintenance left them, and one build of everything."""
+    rows.add("bits_per_posting_weighted", headwater, headwater.bits())
+    rows.add("bits_per_posting_weighted", scipy_delta, scipy_delta.bits())
+    count = len(ads.ad_ids)
+    bounds = np.arange(0, PER_AD * count + 1, PER_AD)
+    keep = np.ones(count, np.uint8)
+    features = ads.features.ravel()
+    weights = ads.weights.ravel()
+    for _ in range(TURNS):
+        rows.clocked(
+            "build_s",
+            headwater,
+            partial(Postings.built, count, bounds, features, weights, keep, FEATURES),
+        )
+        rows.clocked("build_s", scipy_delta, partial(scipy_delta._matrix, ads))
+    plain = Postings.built(count, bounds, features, np.full_like(weights, 255), keep, FEATURES)
+    rows.add("bits_per_posting", headwater, 8 * plain.memory_bytes() / len(features))
+
+
+def _measure_threads(headwater: Headwater, asked: list[Weighted], rows: Rows) -> None:
+    """Wall time of a heavy query on one thread over that on two, and so for copying memory.
+
+    Each in turn, pairwise, so that what else the machine does is in both.
+    """
+    source = np.ones(64_000_000, np.uint8)
+    copied = np.empty_like(source)
+    halves = [slice(0, len(source) // 2), slice(len(source) // 2, None)]
+
+    def copy(part: slice) -> None:
+        copied[part] = source[part]
+
+    threads = SearchThreads(2)
+    for _ in range(TURNS):
+        for query in asked:
+            headwater.sparse(query)
+            one = _wall_s(partial(headwater.sparse, query))
+            two = _wall_s(partial(headwater.sparse, query, threads))
+            rows.add("two_core_speedup", headwater, one / two)
+            one = _wall_s(partial(copy, slice(None)))
+            two = _wall_s(partial(threads.map, copy, halves))
+            rows.add_named("two_core_speedup", "memory_copy", one / two)
+    threads.close()
 
 
 def _measure_upserts(
     systems: list[System],
     ads_count: int,
-    repeats: int,
+    light: list[Weighted],
     rows: Rows,
     random: np.random.Generator,
 ) -> None:
-    """The same new versions for all, from decoded to searchable."""
-    for axis, count in (("upsert_1000_ms", UPSERTS), ("upsert_one_ms", 1)):
-        young = [
-            Ads(random.choice(ads_count, count, replace=False), random) for _ in range(repeats)
-        ]
+    """The same new versions for all, from decoded to searchable, and to found."""
+    for axis, count in (("upsert_1000_ms", UPSERTS), ("upsert_one_ms", 1), ("upsert_found_ms", 1)):
+        young = [Ads(random.choice(ads_count, count, replace=False), random) for _ in light]
         for system in systems:
-            for ads in young:
-                rows.clocked(axis, system, partial(system.upsert, system.prepared(ads)))
+            for ads, query in zip(young, light, strict=True):
+                prepared = system.prepared(ads)
+
+                def work(system: System = system, ads: Any = prepared, query: Any = query) -> None:
+                    system.upsert(ads)
+                    if axis == "upsert_found_ms":  # noqa: B023 - called at once
+                        system.sparse(query)
+
+                rows.clocked(axis, system, work)
                 system.tidy()
+
+
+def _measure_under_writes(
+    headwater: Headwater,
+    ads_count: int,
+    heavy: list[Weighted],
+    rows: Rows,
+    random: np.random.Generator,
+) -> None:
+    """A heavy query's own CPU time while another thread writes, over that while none does."""
+    batches = [
+        headwater.prepared(Ads(random.choice(ads_count, WRITE_ADS, replace=False), random))
+        for _ in range(200)
+    ]
+
+    def idle_then_written() -> None:
+        idle = [_cpu_s(partial(headwater.sparse, query)) for query in heavy]
+        stop = threading.Event()
+        writer = threading.Thread(target=_write, args=(headwater, batches, stop))
+        writer.start()
+        written = [_cpu_s(partial(headwater.sparse, query)) for query in heavy]
+        stop.set()
+        writer.join()
+        for quiet, busy in zip(idle, written, strict=True):
+            rows.add("query_under_writes_ratio", headwater, busy / quiet)
+
+    for _ in range(TURNS):
+        idle_then_written()
+
+
+def _write(headwater: Headwater, batches: list[AdBatch], stop: threading.Event) -> None:
+    """Apply batches at the rate of the load, with a compaction always under way."""
+    index = headwater.index
+    due = time.perf_counter()
+    while not stop.is_set():
+        # The same ads again, each time as newer versions.
+        headwater.version += 1
+        batch = batches[headwater.version % len(batches)]
+        batch.versions[:] = headwater.version
+        headwater.upsert(batch)
+        if not index.compacting:
+            index.start_compaction(0)
+        index.maintain()
+        due += WRITE_EVERY_S
+        stop.wait(max(0.0, due - time.perf_counter()))
+
+
+def _measure_restore(headwater: Headwater, folder: Path, rows: Rows) -> None:
+    """CPU time to read a snapshot of all ads back until it is published."""
+    snapshots.write(headwater.index, folder, {}, {})
+    rows.clocked(
+        "restore_s", headwater, partial(snapshots.load_latest, folder, headwater.index.settings)
+    )
+
+
+def _wall_s(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _cpu_s(work: Callable[[], Any]) -> float:
+    started = time.thread_time()
+    work()
+    return time.thread_time() - started
 
 
 def _compare(found: NDArray[np.int64], exact: NDArray[np.int64]) -> None:

@@ -7,6 +7,7 @@ tested by one of them, and what they find only has to be merged.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -63,7 +64,7 @@ def divided(table: Int64, count: int) -> list[Int64]:
     total = int(ends[-1]) if len(ends) else 0
     cuts = [total * part // count for part in range(count + 1)]
     parts = []
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in pairwise(cuts):
         rows = []
         for row, row_end in zip(table, ends, strict=True):
             row_begin = int(row_end - row[shards.ADS])
