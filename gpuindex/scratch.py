@@ -7,8 +7,8 @@ import numpy as np
 from .arrays import Int32, Int64
 
 # The more places beyond k, the fewer ads are tested for eligibility that do not
-# stay; 64 KiB of them leave room in the L2 cache for the scores that go by.
-KEY_PLACES = 8_192
+# stay; 128 KiB of them leave room in the L2 cache for the scores that go by.
+KEY_PLACES = 16_384
 
 
 class Scratch:
