@@ -82,7 +82,7 @@ class IndexSection(Section):
     seal_ads: int = Field(
         default=4_096, ge=1, description="ads in the tail that make it a delta shard"
     )
-    compact_deltas: int = Field(default=8, ge=1, description="delta shards that start a compaction")
+    compact_deltas: int = Field(default=4, ge=1, description="delta shards that start a compaction")
     memory_budget_bytes: int = Field(
         default=0,
         ge=0,
