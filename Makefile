@@ -27,8 +27,9 @@ setup: $(ENVIRONMENT) $(JARS) ## the environment in .venv and Kafka's jars; ever
 demo: setup ## the whole of it on real data: train, replay, score, and the table of figures
 	$(BIN)/headwater demo --began $(BEGAN) $(ARGS)
 
-test: lint ## lint, types, layers, then all tests against a real Kafka
+test: lint ## lint, types, layers, all tests against a real Kafka, the CUDA kernels simulated
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/parity --twins simulator)
 
 lint: setup ## ruff, mypy --strict and the import rules
 	$(BIN)/ruff check
