@@ -19,7 +19,7 @@ class WorkerClient:
     """Asks one worker; keeps its connection."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> WorkerClient:

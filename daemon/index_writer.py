@@ -241,17 +241,19 @@ def _load(
             if folder == own:
                 raise ConfigurationError(str(error)) from error
             continue
-        if loaded is None or (folder != own and loaded.extra["source"] != _source(settings)):
+        if loaded is None:
             continue
-        if reason := _unusable(loaded.extra, models):
+        if reason := _unusable(loaded.extra, models, _source(settings)):
             log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
             continue
         return loaded, folder
     return None, own
 
 
-def _unusable(extra: Mapping[str, Any], models: Models) -> str | None:
+def _unusable(extra: Mapping[str, Any], models: Models, source: str) -> str | None:
     """Why a snapshot must not be gone on from; None if it may."""
+    if extra["source"] != source:
+        return f"its offsets are of other topics: {extra['source']}"
     if extra["models"] != models.columns:
         return "its ads were embedded by other models"
     age_ms = wall_ms() - extra["written_ms"]

@@ -4,8 +4,34 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import structlog
+
+REPEAT_S = 10.0
+
+
+class _Repeats(logging.Filter):
+    """Lets each message of a library through once in REPEAT_S, with how often it came between.
+
+    While a broker is away its client says the same hundreds of times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, str(record.msg))
+        shown_s, held_back = self._seen.get(key, (-REPEAT_S, 0))
+        now_s = time.monotonic()
+        if now_s - shown_s < REPEAT_S:
+            self._seen[key] = (shown_s, held_back + 1)
+            return False
+        self._seen[key] = (now_s, 0)
+        if held_back:
+            record.msg = f"{record.msg} (and {held_back} times more)"
+        return True
 
 
 def configure_logging(least: str, log_format: str = "console") -> None:
@@ -40,4 +66,5 @@ def configure_logging(least: str, log_format: str = "console") -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
+    handler.addFilter(_Repeats())
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

@@ -133,6 +133,8 @@ class Scorer:
         found = asked.published.view.search(asked.query, asked.cut, among)
         if among is not None and len(found.ad_ids) < len(among):
             flags.append("candidates_missing")
+        if not len(found.ad_ids):
+            flags.append("nothing_eligible")
         retrieved = time.perf_counter()
 
         ranked = self._rank(request, user, asked.published, found)

@@ -26,6 +26,8 @@ from stream.formats import FormatName
 Table = dict[str, Any]
 
 ENV_PREFIX = "HEADWATER_"
+# Where verbs find a running worker: not a setting of one.
+OTHER_VARIABLES = frozenset({"HEADWATER_URL"})
 
 
 class ConfigurationError(Exception):
@@ -258,10 +260,15 @@ def load(path: Path | None = None, overrides: Table | None = None) -> Settings:
 
 def _environment() -> Table:
     for name in os.environ:
+        if not name.startswith(ENV_PREFIX) or name in OTHER_VARIABLES:
+            continue
         section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
-        if name.startswith(ENV_PREFIX) and "__" in name and section not in Settings.model_fields:
+        if section not in Settings.model_fields:
             known = ", ".join(sorted(Settings.model_fields))
-            raise ConfigurationError(f"environment: {name}: no section {section}; allowed: {known}")
+            raise ConfigurationError(
+                f"environment: {name}: write it as {ENV_PREFIX}SECTION__KEY, with two underscores; "
+                f"sections are {known}"
+            )
     try:
         return EnvSettingsSource(Settings)()
     except SettingsError as error:

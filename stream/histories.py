@@ -93,8 +93,9 @@ class HistoryStore:
             database = Rdict(str(path), options)
         except Exception as error:
             raise HistoriesUnavailable(
-                f"{path}: {error}; end the process that has it open, or if it is damaged, delete "
-                "it: it is filled from user-events again"
+                f"{path}: {error}; if another worker is running there, give this one an id of its "
+                "own; only if none is and the folder is damaged, delete it: it is filled from "
+                "user-events again"
             ) from error
         store = cls(database, events_per_user, sync=sync)
         log.info("histories_opened", path=str(path), users=store.users())

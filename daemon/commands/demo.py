@@ -34,6 +34,8 @@ def demo(
     from ..datasets.complete_journey import DatasetMissing
     from ..demo.story import Options, Story
 
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{json_file.parent} is no folder", param_hint="--json")
     console = Console(highlight=False)
     began_s = time.time() if began is None else began
     story = Story(Options(state_dir, bootstrap, keep, began_s), console)
@@ -42,7 +44,8 @@ def demo(
         # Ended as by Ctrl-C: every part that was started is stopped on the way out.
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await story.tell()
 
     try:

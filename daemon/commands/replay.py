@@ -17,6 +17,7 @@ from ..datasets import complete_journey as journey
 from ..failure import Failed
 from ..progress import replay_bar
 from ..replay import Recording, Replay
+from ..settings import ConfigurationError
 from . import options
 from .output import show
 
@@ -85,6 +86,8 @@ async def _replay(
 ) -> dict[str, Any]:
     # A topic that does not exist would be made by the broker, with too few partitions.
     await topics.create_missing(kafka)
+    if differences := await topics.check(kafka):
+        raise ConfigurationError("\n".join(f"topic {line}" for line in differences))
     async with Publisher(kafka) as publisher:
         replay = Replay(kafka, publisher, recording, speed)
         with replay_bar(console, replay.time_ms, until_ms) as report:

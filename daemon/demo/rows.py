@@ -51,7 +51,7 @@ class Rows:
         """All of them as a table."""
         table = Table(title="Headwater on The Complete Journey", title_justify="left")
         for heading in ("figure", "system"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=True)
         for heading in ("value", "±", "n"):
             table.add_column(heading, justify="right")
         table.add_column("unit")

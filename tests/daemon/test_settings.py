@@ -51,7 +51,12 @@ def test_a_bad_file_names_the_key_the_value_and_what_is_allowed(config, text, na
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("HEADWATER_KAFKA", "notjson"), ("HEADWATER_WRKER__PORT", "1")]
+    ("name", "value"),
+    [
+        ("HEADWATER_KAFKA", "notjson"),
+        ("HEADWATER_WRKER__PORT", "1"),
+        ("HEADWATER_KAFKA_BOOTSTRAP", "h:1"),
+    ],
 )
 def test_a_bad_variable_is_named(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
