@@ -18,7 +18,8 @@ from .failure import Failed
 
 # The first start compiles the kernels.
 START_DEADLINE_S = 300.0
-STOP_DEADLINE_S = 60.0
+# What orchestrators wait by default before they kill.
+STOP_DEADLINE_S = 30.0
 POLL_S = 0.02
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NoReturn
@@ -54,6 +54,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
 AGENT_CHECK_S = 1.0
+# All clients together must end well within the 30 s that orchestrators wait by default.
+STOP_PART_S = 5.0
 
 
 class Worker:
@@ -150,7 +152,7 @@ class Worker:
             self._event_offsets = store.next_offsets
             publisher = Publisher(self._kafka)
             await publisher.start()
-            stack.push_async_callback(publisher.stop)
+            stack.push_async_callback(_stop_in_time, "publisher", publisher.stop)
             scorer = self._scorer(store)
             self.desk = RequestDesk(
                 scorer,
@@ -189,7 +191,7 @@ class Worker:
             stack.push_async_callback(self.desk.drain)
             # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
-            stack.push_async_callback(agent.stop)
+            stack.push_async_callback(_stop_in_time, "request agent", agent.stop)
             await agent.start()
             group.create_task(self._part("request agent", _watch(agent)))
             stack.callback(self.readiness.unmeet, "requests", "stopping")
@@ -278,7 +280,8 @@ class Worker:
         ) -> IngestLoop[Any]:
             topic = self._kafka.topic(applier.topic)
             reader = TopicReader(self._kafka, [topic], {topic: positions})
-            await stack.enter_async_context(reader)
+            await reader.start()
+            stack.push_async_callback(_stop_in_time, f"reader of {topic}", reader.stop)
             return IngestLoop(
                 reader,
                 applier,
@@ -315,6 +318,14 @@ class Worker:
         while True:
             await asyncio.sleep(self.settings.snapshot.interval_s)
             await self._intake.run(self._writer.snapshot)
+
+
+async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Stop a client of Kafka, which waits for its broker: with none there, not for ever."""
+    try:
+        await asyncio.wait_for(stop(), STOP_PART_S)
+    except TimeoutError:
+        log.warning("stop_timed_out", part=part, after_s=STOP_PART_S)
 
 
 async def _watch(agent: RequestAgent) -> NoReturn:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from stream.errors import StreamError
 
@@ -10,6 +13,9 @@ from .. import environment
 from ..logs import configure_logging
 from ..settings import ConfigurationError
 from . import options
+
+if TYPE_CHECKING:
+    from ..worker import Worker
 
 
 def serve(
@@ -27,9 +33,20 @@ def serve(
     from ..worker import Worker
 
     try:
-        asyncio.run(Worker(settings).run())
+        asyncio.run(_live(Worker(settings)))
     except ExceptionGroup as group:
         raise _expected(group) or group from None
+
+
+async def _live(worker: Worker) -> NoReturn:
+    """Run the worker to its end and leave at once.
+
+    All that it owns is closed and durable then. A thread of Faust's may still be waiting for a
+    broker that is gone, and Python would wait for that thread.
+    """
+    await worker.run()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _expected(group: ExceptionGroup[Exception]) -> Exception | None:

@@ -19,6 +19,7 @@ from daemon.demo.by_hand import same
 from daemon.process import WorkerProcess
 from gpuindex import Index, IndexSettings, snapshots
 from stream import topics
+from stream.broker import Broker
 from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
 from stream.publish import Publisher
 from stream.records import Ad, Delivery, UserEvent
@@ -196,3 +197,25 @@ def test_an_absent_broker_is_exit_code_1_with_its_address(
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_a_worker_whose_broker_is_gone_still_stops_in_time_with_its_snapshot(
+    kafka_jars: Path, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    """Kafka's clients would wait a minute for the broker, and an orchestrator would kill."""
+    broker = Broker(tmp_path / "kafka", kafka_jars)
+    try:
+        kafka = Kafka(await asyncio.to_thread(broker.start))
+        await publish(kafka)
+        log = tmp_path / "worker.log"
+        worker = WorkerProcess(write_config(tmp_path, kafka), log)
+        try:
+            async with WorkerClient(await worker.start()) as client:
+                await worker.wait_ready(client)
+                await asyncio.to_thread(broker.stop)
+                assert await worker.stop() == 0
+        finally:
+            await worker.stop()
+    finally:
+        await asyncio.to_thread(broker.stop)
+    assert b'"snapshot_written"' in log.read_bytes()
