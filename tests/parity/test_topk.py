@@ -126,6 +126,19 @@ def test_equal_scores_come_by_lower_ad_id(twins: Any, ads: Any, values: int) -> 
     assert view.best(twins, ads, scores, 70, LOWEST) == view.expected(scores, 70, LOWEST, EVERYBODY)
 
 
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf], ids=str)
+def test_state_never_written_shuts_an_ad_out_whatever_it_holds(
+    twins: Any, ads: Any, garbage: float
+) -> None:
+    """Places of a page that no ad was given hold what was in memory before."""
+    view = View()
+    may = np.random.default_rng(4).random(SLOTS) < 0.5
+    view.dead[~may] = EPOCH
+    view.set_state("pacing", np.where(may, np.float32(1), np.float32(garbage)))
+    scores = np.random.default_rng(5).integers(0, 50, SLOTS)
+    assert view.best(twins, ads, scores, 70, 1) == view.expected(scores, 70, 1, may)
+
+
 def test_only_eligible_ads_are_found(twins: Any, ads: Any) -> None:
     """Each rule by itself shuts out some that every other rule lets through."""
     random = np.random.default_rng(3)

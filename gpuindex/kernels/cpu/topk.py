@@ -98,10 +98,11 @@ def _rules_at(table: Any, tail_first: int, tail_targeting: Any, slot: int) -> An
 
 @inlined
 def _open(dead: Any, epoch: int, pages: Any, states: Any, now_ms: int, keys: Any) -> Any:
-    """[keys] float32, each ad's pacing, or 0 if it is closed to all requests.
+    """[keys] float32, each ad's pacing; not above 0 if it is closed to all requests.
 
-    Without a branch, so that the cache misses of many ads overlap: with one, a
-    test takes six times as long.
+    A closed ad's may be NaN, since its state may never have been written. Without a
+    branch, so that the cache misses of many ads overlap: with one, a test takes six
+    times as long.
     """
     pacing = np.empty(len(keys), np.float32)
     for i in range(len(keys)):
@@ -141,7 +142,7 @@ def _test(request: Any, keys: Any, begin: int, end: int, bar: int, bar_ad: int) 
             key ^= UNTESTED
             slot = np.uint32(key & SLOT_MASK)
             share = pacing[i - begin]
-            if share <= 0 or (len(mask) > 0 and mask[slot] == 0):
+            if not share > 0 or (len(mask) > 0 and mask[slot] == 0):
                 continue
             if (
                 len(allowed) > 1
