@@ -29,6 +29,7 @@ from stream.formats import JSON, by_content_type
 from stream.records import ErrorBody
 
 from .clock import wall_ms
+from .digests import parse_parts
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -58,6 +59,7 @@ def application(worker: Worker) -> web.Application:
             web.post("/v1/explain", routes.explain),
             web.get("/v1/status", routes.status),
             web.get("/v1/ads/{ad_id}", routes.ad),
+            web.get("/v1/digest", routes.digest),
         ]
     )
     app.add_routes(exporter.routes(worker.readiness))
@@ -113,6 +115,14 @@ class Routes:
         except ValueError as invalid:
             return error("invalid_field", str(invalid))
         return web.json_response(self._worker.ad(ad_id))
+
+    async def digest(self, http: web.Request) -> web.Response:
+        """`GET /v1/digest`: a digest of all ads, `?parts=1,2` to list those of some parts."""
+        try:
+            listed = parse_parts(http.query.get("parts", ""))
+        except ValueError as invalid:
+            return error("invalid_field", str(invalid))
+        return web.json_response(await self._worker.digest(listed))
 
 
 def error(code: str, message: str) -> web.Response:

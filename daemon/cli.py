@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stream.errors import StreamError
 
-from .commands import ad, broker, demo, dlq, explain, replay, serve, status, topics, train
+from .commands import ad, broker, demo, dlq, explain, replay, serve, status, topics, train, verify
 from .failure import Failed
 from .logs import configure_logging
 from .settings import ConfigurationError
@@ -34,6 +34,7 @@ app.command("replay")(replay.replay)
 app.command("status")(status.status)
 app.command("ad")(ad.ad)
 app.command("explain")(explain.explain)
+app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 
 

@@ -100,16 +100,9 @@ class IndexWriter:
         Raises:
             ConfigurationError: the worker's own snapshot was written by a newer version.
         """
-        index_settings = IndexSettings(
-            embedding_width=models.embedding_width,
-            payload_width=models.payload_width,
-            seal_ads=settings.index.seal_ads,
-            compact_deltas=settings.index.compact_deltas,
-            memory_budget_bytes=settings.index.memory_budget_bytes or None,
-        )
-        loaded, folder = _load(settings, index_settings, models)
+        loaded, folder = _load(settings, index_settings(settings, models), models)
         if loaded is None:
-            index, offsets, durable = Index(index_settings), Offsets(), False
+            index, offsets, durable = Index(index_settings(settings, models)), Offsets(), False
         else:
             index, durable = loaded.index, folder == _folder(settings)
             offsets = {
@@ -208,6 +201,17 @@ class IndexWriter:
         return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}
 
 
+def index_settings(settings: Settings, models: Models) -> IndexSettings:
+    """The index that fits the models."""
+    return IndexSettings(
+        embedding_width=models.embedding_width,
+        payload_width=models.payload_width,
+        seal_ads=settings.index.seal_ads,
+        compact_deltas=settings.index.compact_deltas,
+        memory_budget_bytes=settings.index.memory_budget_bytes or None,
+    )
+
+
 def _folder(settings: Settings) -> Path:
     return settings.worker_folder / "snapshots"
 
@@ -230,13 +234,13 @@ def _others(settings: Settings) -> list[Path]:
 
 
 def _load(
-    settings: Settings, index_settings: IndexSettings, models: Models
+    settings: Settings, wanted: IndexSettings, models: Models
 ) -> tuple[snapshots.Loaded | None, Path]:
     """The worker's own newest snapshot, or else another worker's, that fits; and whose folder."""
     own = _folder(settings)
     for folder in (own, *_others(settings)):
         try:
-            loaded = snapshots.load_latest(folder, index_settings, settings.bases)
+            loaded = snapshots.load_latest(folder, wanted, settings.bases)
         except SnapshotUnsupported as error:
             if folder == own:
                 raise ConfigurationError(str(error)) from error

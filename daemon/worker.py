@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NoReturn
@@ -34,7 +34,7 @@ from stream.requests import RequestAgent
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, models
+from . import api, digests, models
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock, ReplayClock, WallClock
@@ -136,6 +136,12 @@ class Worker:
             "slot": state.slot,
             "shard": state.shard,
         }
+
+    async def digest(self, listed: Collection[int]) -> dict[str, Any]:
+        """What `GET /v1/digest` answers; hashing leaves the event loop and the intake alone."""
+        published = self._writer.published
+        body = await asyncio.to_thread(digests.describe, published.view, published.offsets, listed)
+        return {"worker": self.settings.worker.id, "models": self._models.columns, **body}
 
     async def _serve(self) -> NoReturn:
         """Open the parts one by one; whatever ends this closes them in the reverse order."""

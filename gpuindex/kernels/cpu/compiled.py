@@ -27,6 +27,7 @@ int32 = types.int32
 int64 = types.int64
 float32 = types.float32
 uint8 = types.uint8
+uint64 = types.uint64
 
 
 def fixed(dtype: types.Type, dimensions: int = 1) -> types.Array:
