@@ -7,6 +7,8 @@ becomes a query of inverted lists. Written by the intake thread, read by the sco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -52,6 +54,15 @@ class FeatureMap:
         ids = np.fromiter((by_raw.get(raw, -1) for raw in raw_ids.tolist()), np.int32, len(raw_ids))
         known = ids >= 0
         return ids[known], weights[known]
+
+    def named(self, raw_ids: Iterable[int]) -> dict[str, dict[str, float]]:
+        """The features that raw ids stand for, {field: {value: 1.0}}; 0 stands for none."""
+        named: dict[str, dict[str, float]] = {}
+        for raw_id in raw_ids:
+            if (feature_id := self._by_raw.get(raw_id)) is not None:
+                field, _, value = self._dictionary.key(feature_id).partition("=")
+                named[field] = {value: 1.0}
+        return named
 
     def _map(self, key: str, feature_id: int) -> None:
         if self._encoder is None:

@@ -12,26 +12,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from monitoring.health import Readiness
-from monitoring.metrics import QUEUE_DEPTH, REQUEST_SECONDS, REQUESTS, UNKNOWN_KEYS
-from stream.codec import Message, decode_request, encode_id, encode_response
+from monitoring.metrics import (
+    IMPRESSIONS_LOGGED,
+    QUEUE_DEPTH,
+    REQUEST_SECONDS,
+    REQUESTS,
+    UNKNOWN_KEYS,
+)
+from stream.codec import Message, decode_request, encode_id, encode_impression, encode_response
 from stream.errors import Rejected, RequestRejected
 from stream.formats import Format, format_of, header_of
 from stream.publish import Publisher, PublishFailed
-from stream.records import ErrorBody, Explanation, ScoreRequest, ScoreResponse
+from stream.records import ErrorBody, Explanation, Impression, ScoreRequest, ScoreResponse
 from stream.settings import Kafka
-from stream.topics import SCORE_RESPONSES
+from stream.topics import IMPRESSIONS, SCORE_RESPONSES
 
 from .applied import Applied
 from .clock import wall_ms
 from .rejections import Rejections
-from .scoring import RequestRefused, Scorer
+from .scoring import RequestRefused, Scored, Scorer
 from .settings import ScoringSection
 
 log = structlog.get_logger(__name__)
@@ -52,6 +58,7 @@ class RequestDesk:
         kafka: Kafka,
         settings: ScoringSection,
         default: Format,
+        impression_format: Format,
     ) -> None:
         self._scorer = scorer
         self._readiness = readiness
@@ -61,11 +68,13 @@ class RequestDesk:
         self._topic = kafka.topic(SCORE_RESPONSES)
         self._settings = settings
         self._default = default
+        self._impressions_topic = kafka.topic(IMPRESSIONS)
+        self._impression_format = impression_format
         self._free = asyncio.Semaphore(settings.max_queue)
         # As many again may wait for a state, and take no place in the queue until it is there.
         self._aside = asyncio.Semaphore(settings.max_queue)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
-        self._answering: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._waiting = 0
         QUEUE_DEPTH.labels("scoring").set_function(lambda: self._waiting)
 
@@ -106,21 +115,24 @@ class RequestDesk:
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
         await self._free.acquire()
-        task = asyncio.create_task(self._answer_record(request, message.timestamp, form))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        self._later(self._answer_record(request, message.timestamp, form))
 
     async def drain(self) -> None:
-        """Wait until every accepted request is answered, then end the scoring thread."""
-        while self._answering:
-            await asyncio.wait(self._answering)
+        """Wait until accepted requests are answered and logged, then end the scoring thread."""
+        while self._sending:
+            await asyncio.wait(self._sending)
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         """Answer a request that has a place in the queue, and give the place back."""
         began_s = time.perf_counter()
         scored = await self._outcome(self._score, request, written_ms, written_ms)
-        response = _failed(request, scored) if isinstance(scored, ErrorBody) else scored
+        if isinstance(scored, ErrorBody):
+            response = _failed(request, scored)
+        else:
+            response = scored.response
+            if scored.impression is not None:
+                self._later(self._log(scored.impression))
         REQUESTS.labels(response.error.code if response.error else "ok").inc()
         REQUEST_SECONDS.labels("total").observe(time.perf_counter() - began_s)
         return response
@@ -185,13 +197,33 @@ class RequestDesk:
         finally:
             self._waiting -= 1
 
-    def _score(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
+    def _score(self, request: ScoreRequest, written_ms: int) -> Scored:
         if request.deadline_ms is not None and wall_ms() > written_ms + request.deadline_ms:
             raise RequestRefused("deadline", f"{request.deadline_ms} ms had passed before scoring")
         return self._scorer.score(request)
 
     async def _answer_record(self, request: ScoreRequest, written_ms: int, form: Format) -> None:
         await self._respond(await self._answer(request, written_ms), form)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for, but `drain`."""
+        task = asyncio.create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _log(self, impression: Impression) -> None:
+        """Send what was served; an answer never waits for it nor fails with it."""
+        form = self._impression_format
+        key, value = encode_id(impression.user_id), encode_impression(impression, form)
+        try:
+            await self._publisher.send(self._impressions_topic, key, value, [header_of(form)])
+        except PublishFailed as error:
+            IMPRESSIONS_LOGGED.labels("failed").inc()
+            log.error(
+                "impression_not_published", request_id=impression.request_id, error=str(error)
+            )
+        else:
+            IMPRESSIONS_LOGGED.labels("sent").inc()
 
     async def _reject(self, message: Message, error: RequestRejected, form: Format) -> None:
         """Answer who can be answered; nobody else would know of the record, so it is settled."""

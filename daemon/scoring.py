@@ -21,6 +21,7 @@ from model.features import Encoder, Request
 from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
 from stream.records import (
     Explanation,
+    Impression,
     MatchedFeature,
     ScoredAd,
     ScoreRequest,
@@ -33,6 +34,7 @@ from .clock import Clock
 from .features import FeatureMap
 from .frequency import capped
 from .histories import EncodedHistories
+from .impressions import Impressions
 from .index_writer import Published
 from .models import NONE, Models
 from .settings import ScoringSection
@@ -83,11 +85,27 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The final order: [n] positions into the candidates, and what it rests on."""
+    """The final order, and what it rests on.
 
+    Attributes:
+        items: [n, F] int64, the candidates' item features.
+        order: [n] positions into the candidates.
+        values: [n], what the order is by.
+        probabilities: [n, tasks] float32; None without a ranker.
+    """
+
+    items: NDArray[np.int64]
     order: NDArray[np.int64]
     values: NDArray[np.floating]
     probabilities: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An answer, and what is to be logged of it; None if nothing is."""
+
+    response: ScoreResponse
+    impression: Impression | None
 
 
 class Scorer:
@@ -104,6 +122,7 @@ class Scorer:
         clock: Clock,
         settings: ScoringSection,
         query_bits: int,
+        impressions: Impressions,
     ) -> None:
         self._models = models
         self._features = features
@@ -114,8 +133,9 @@ class Scorer:
         self._clock = clock
         self._settings = settings
         self._query_bits = query_bits
+        self._impressions = impressions
 
-    def score(self, request: ScoreRequest) -> ScoreResponse:
+    def score(self, request: ScoreRequest) -> Scored:
         """Answer one request.
 
         Raises:
@@ -143,7 +163,7 @@ class Scorer:
         REQUEST_SECONDS.labels("features").observe(with_features - began)
         REQUEST_SECONDS.labels("retrieve").observe(retrieved - with_features)
         REQUEST_SECONDS.labels("rank").observe(finished - retrieved)
-        return ScoreResponse(
+        response = ScoreResponse(
             request_id=request.request_id,
             user_id=request.user_id,
             ads=tuple(_scored(found, ranked, request.k)),
@@ -152,6 +172,11 @@ class Scorer:
             offsets=asked.offsets,
             flags=tuple(flags),
         )
+        impression = None
+        if self._impressions.wants(request):
+            items = ranked.items[ranked.order[: request.k]]
+            impression = self._impressions.record(request, response, asked.query.now_ms, items)
+        return Scored(response, impression)
 
     def explain(self, request: ScoreRequest, ad_id: int) -> Explanation:
         """Say what one ad is to a request: whether and why not served, and its score by parts.
@@ -287,10 +312,10 @@ class Scorer:
         if ranker is None or user is None or not request.rank:
             # Retrieval's order stands, and its score is the value.
             values = found.scores * found.unit
-            return _Ranked(np.arange(len(found.ad_ids)), values, None)
+            return _Ranked(items, np.arange(len(found.ad_ids)), values, None)
         probabilities = ranker.score(user, items)
         values = self._models.value.value(bids, probabilities)
-        return _Ranked(np.lexsort((found.ad_ids, -values)), values, probabilities)
+        return _Ranked(items, np.lexsort((found.ad_ids, -values)), values, probabilities)
 
 
 def _scored(found: Candidates, ranked: _Ranked, k: int) -> list[ScoredAd]:

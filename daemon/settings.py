@@ -180,6 +180,15 @@ class DeadLettersSection(Section):
     )
 
 
+class ImpressionsSection(Section):
+    """The log of what was served, on `impressions`: the input of later training."""
+
+    share: float = Field(
+        default=0.0, ge=0, le=1, description="share of answers that are logged, by request id"
+    )
+    format: FormatName = Field(default="json", description="of the records")
+
+
 class SnapshotSection(Section):
     """Durability of the index."""
 
@@ -209,6 +218,7 @@ class Settings(BaseSettings):
     intake: IntakeSection = IntakeSection()
     formats: FormatsSection = FormatsSection()
     deadletters: DeadLettersSection = DeadLettersSection()
+    impressions: ImpressionsSection = ImpressionsSection()
     snapshot: SnapshotSection = SnapshotSection()
 
     @classmethod

@@ -39,6 +39,7 @@ from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock, ReplayClock, WallClock
 from .histories import EncodedHistories
+from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
 from .rejections import Policy, Rejections
@@ -169,6 +170,7 @@ class Worker:
                 self._kafka,
                 settings.scoring,
                 FORMATS[settings.formats.score_requests],
+                FORMATS[settings.impressions.format],
             )
             await self._listen(stack)
             self._export(store)
@@ -235,6 +237,7 @@ class Worker:
             clock=self._clock,
             settings=self.settings.scoring,
             query_bits=self.settings.index.query_bits,
+            impressions=Impressions(self.settings.impressions, self._writer.features),
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:

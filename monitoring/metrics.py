@@ -165,6 +165,13 @@ CANDIDATES: Final = Histogram(
     registry=REGISTRY,
 )
 
+IMPRESSIONS_LOGGED: Final = Counter(
+    "headwater_impressions",
+    "Answers logged on `impressions`, by outcome: sent, or failed to be.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+
 # The process.
 QUEUE_DEPTH: Final = Gauge(
     "headwater_queue_depth", "Items waiting between two threads.", ("queue",), registry=REGISTRY
@@ -187,3 +194,5 @@ for _stage in REQUEST_STAGES:
 for _shard_kind in SHARD_KINDS:
     INDEX_ADS.labels(_shard_kind)
 REQUESTS.labels("ok")
+for _outcome in ("sent", "failed"):
+    IMPRESSIONS_LOGGED.labels(_outcome)

@@ -157,6 +157,12 @@ _REQUESTS: Final = Row(
             (quantile(0.99, _REQUEST, "{{stage}}", by="stage"),),
         ),
         Panel(
+            "Impressions",
+            "Answers logged a second, or failed to be.",
+            "cps",
+            (rate("headwater_impressions_total", "{{outcome}}", by="outcome"),),
+        ),
+        Panel(
             "Candidates",
             "How many ads retrieval hands to the ranker.",
             "short",

@@ -266,6 +266,7 @@ class Impression(Struct, frozen=True, kw_only=True):
     ads: tuple[ServedAd, ...] = ()
     models: dict[str, str] = {}
     arm: str = ""
+    context: dict[str, Values] = {}
 
 
 def default_seed(request_id: str) -> int:

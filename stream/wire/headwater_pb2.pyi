@@ -180,7 +180,7 @@ class ScoreResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., ads: _Optional[_Iterable[_Union[ScoredAd, _Mapping]]] = ..., models: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., offsets: _Optional[_Mapping[str, Offsets]] = ..., flags: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Impression(_message.Message):
-    __slots__ = ("request_id", "user_id", "user", "time_ms", "ads", "models", "arm")
+    __slots__ = ("request_id", "user_id", "user", "time_ms", "ads", "models", "arm", "context")
     class UserEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,13 @@ class Impression(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Values
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +209,7 @@ class Impression(_message.Message):
     ADS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     user_id: str
     user: _containers.MessageMap[str, Values]
@@ -209,7 +217,8 @@ class Impression(_message.Message):
     ads: _containers.RepeatedCompositeFieldContainer[ServedAd]
     models: _containers.ScalarMap[str, str]
     arm: str
-    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., user: _Optional[_Mapping[str, Values]] = ..., time_ms: _Optional[int] = ..., ads: _Optional[_Iterable[_Union[ServedAd, _Mapping]]] = ..., models: _Optional[_Mapping[str, str]] = ..., arm: _Optional[str] = ...) -> None: ...
+    context: _containers.MessageMap[str, Values]
+    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., user: _Optional[_Mapping[str, Values]] = ..., time_ms: _Optional[int] = ..., ads: _Optional[_Iterable[_Union[ServedAd, _Mapping]]] = ..., models: _Optional[_Mapping[str, str]] = ..., arm: _Optional[str] = ..., context: _Optional[_Mapping[str, Values]] = ...) -> None: ...
 
 class Values(_message.Message):
     __slots__ = ("values",)

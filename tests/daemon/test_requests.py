@@ -10,24 +10,30 @@ import pytest
 
 from daemon.applied import Applied
 from daemon.requests import RequestDesk
+from daemon.scoring import Scored
 from daemon.settings import ScoringSection
 from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
-from stream.codec import decode_response, encode_request
+from stream.codec import decode_impression, decode_response, encode_request
 from stream.formats import JSON
-from stream.records import ScoreRequest, ScoreResponse
+from stream.records import Impression, ScoreRequest, ScoreResponse
 from stream.requests import RequestMessage
 from stream.settings import Kafka
+from stream.topics import IMPRESSIONS
 
 QUEUE = 2
 TO_COME = {"ads": {0: 1}}
 
 
 class Scorer:
-    """Finds nothing, at once."""
+    """Finds nothing, at once, and wants that logged."""
 
-    def score(self, request: ScoreRequest) -> ScoreResponse:
-        return ScoreResponse(request_id=request.request_id, user_id=request.user_id)
+    def score(self, request: ScoreRequest) -> Scored:
+        request_id, user_id = request.request_id, request.user_id
+        return Scored(
+            ScoreResponse(request_id=request_id, user_id=user_id),
+            Impression(request_id=request_id, user_id=user_id, time_ms=1),
+        )
 
 
 class Publisher:
@@ -35,9 +41,13 @@ class Publisher:
 
     def __init__(self) -> None:
         self.answers: list[ScoreResponse] = []
+        self.impressions: list[Impression] = []
 
-    async def send(self, _topic: str, _key: bytes, value: bytes, _headers: Any) -> None:
-        self.answers.append(decode_response(value))
+    async def send(self, topic: str, _key: bytes, value: bytes, _headers: Any) -> None:
+        if topic == IMPRESSIONS:
+            self.impressions.append(decode_impression(value))
+        else:
+            self.answers.append(decode_response(value))
 
 
 class Desk:
@@ -51,7 +61,7 @@ class Desk:
         self.publisher = Publisher()
         parts: Any = Scorer(), readiness, self.publisher, None, self.applied
         settings = ScoringSection(max_queue=QUEUE, max_wait_ms=30_000)
-        self.desk = RequestDesk(*parts, Kafka("nowhere"), settings, JSON)
+        self.desk = RequestDesk(*parts, Kafka("nowhere"), settings, JSON, JSON)
 
     async def accept(self, name: str, **more: Any) -> None:
         value = encode_request(request(name, **more))
@@ -116,3 +126,13 @@ async def test_a_wait_is_over_at_the_deadline(desk: Desk) -> None:
     await desk.accept("nowhere", min_offsets={"ads": {9: 1}})
     assert await desk.answered(2) == [("nowhere", "invalid_field"), ("early", "stale")]
     await desk.desk.drain()
+
+
+async def test_what_was_served_is_logged_before_the_desk_closes() -> None:
+    at = Desk()
+    async with asyncio.timeout(5):
+        answer = await at.desk.answer(request("a"), now_ms())
+        await at.accept("b")
+        await at.desk.drain()
+    assert answer.error is None
+    assert sorted(i.request_id for i in at.publisher.impressions) == ["a", "b"]

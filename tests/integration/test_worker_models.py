@@ -5,6 +5,7 @@ The world is small and made up; the models, the broker and the worker are real.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,19 @@ from model.retriever import Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TrainingTables
 from stream import topics
-from stream.codec import encode_ad, encode_delivery, encode_event, encode_id, encode_tick
+from stream.codec import (
+    decode_impression,
+    encode_ad,
+    encode_delivery,
+    encode_event,
+    encode_id,
+    encode_tick,
+)
 from stream.publish import Publisher
-from stream.records import Ad, ClockTick, Delivery, UserEvent
+from stream.reader import TopicReader
+from stream.records import Ad, ClockTick, Delivery, Impression, UserEvent
 from stream.settings import Kafka
-from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
+from stream.topics import ADS, ADS_CONTROL, IMPRESSIONS, USER_EVENTS
 
 WEEK_MS = 7 * 86_400_000
 USERS, PRODUCTS, WEEKS = 32, 30, 8
@@ -135,6 +144,8 @@ def config(state_dir: Path, kafka: Kafka, write_config: Callable[..., Path]) -> 
         [models]
         retriever = "finds"
         ranker = "orders"
+        [impressions]
+        share = 1.0
         """
     return write_config(state_dir, kafka, more)
 
@@ -213,6 +224,10 @@ async def test_scores_served_are_those_of_the_trained_models_and_survive_a_kill(
             for place, ad in enumerate(unranked["ads"]):
                 await _assert_explained(client, ad, place + 1)
 
+            logged = await impressions(kafka, len(before))
+            for user, answer in zip(users, before, strict=True):
+                _assert_logged(logged[f"r{user}"], answer, world, user, state_dir)
+
             await worker.kill()
             client.move(await worker.start())
             await worker.wait_ready(client)
@@ -222,6 +237,38 @@ async def test_scores_served_are_those_of_the_trained_models_and_survive_a_kill(
             assert await worker.stop() == 0
     finally:
         await worker.stop()
+
+
+async def impressions(kafka: Kafka, count: int) -> dict[str, Impression]:
+    """What was served first to each request id."""
+    found: dict[str, Impression] = {}
+    async with asyncio.timeout(30), TopicReader(kafka, [kafka.topic(IMPRESSIONS)]) as reader:
+        while len(found) < count:
+            for record in await reader.read(100):
+                assert record.value is not None
+                impression = decode_impression(record.value)
+                found.setdefault(impression.request_id, impression)
+    return found
+
+
+def _assert_logged(
+    impression: Impression, answer: dict[str, Any], world: World, user: int, state_dir: Path
+) -> None:
+    """What was served can be trained on: the log alone leads to the probabilities served."""
+    served = [(str(ad.ad_id), ad.rank, ad.score, ad.value) for ad in impression.ads]
+    answered = enumerate(answer["ads"], start=1)
+    assert served == [(ad["ad_id"], rank, ad["score"], ad["value"]) for rank, ad in answered]
+    encoder = Encoder(SCHEMA)
+    asked = Request(
+        encoder.profile(impression.user),
+        encoder.context(impression.context),
+        impression.time_ms,
+        as_the_models_read_it(encoder, world, user).history,
+    )
+    items = encoder.items([ad.features for ad in impression.ads])
+    again = Ranker.load(state_dir / "checkpoints" / "orders").score(asked, items)
+    probabilities = [[ad["tasks"]["engage"], ad["tasks"]["consume"]] for ad in answer["ads"]]
+    np.testing.assert_allclose(again, probabilities, atol=1e-5)
 
 
 async def _assert_explained(client: WorkerClient, ad: dict[str, Any], rank: int) -> None:

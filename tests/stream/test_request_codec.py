@@ -281,6 +281,7 @@ def test_an_impression_carries_what_was_served():
         ads=(ServedAd(2, 0, 1.0, 2.0, {"type": {"a": 1.0}}),),
         models={"ranker": "demo"},
         arm="control",
+        context={"store": ("s1",)},
     )
     assert json.loads(encode_impression(impression)) == {
         "request_id": "r",
@@ -292,6 +293,7 @@ def test_an_impression_carries_what_was_served():
         ],
         "models": {"ranker": "demo"},
         "arm": "control",
+        "context": {"store": ["s1"]},
     }
 
 
