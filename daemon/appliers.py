@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
+from gpuindex import AdBatch
 from monitoring.metrics import (
     AD_FRESHNESS,
-    FRESHNESS_STAGES,
     RECORDS_APPLIED,
     RECORDS_SKIPPED,
 )
@@ -25,31 +26,32 @@ from stream.codec import Message, decode_ad, decode_control, decode_event
 from stream.errors import Rejected
 from stream.formats import Format
 from stream.histories import HistoryStore
-from stream.records import AdChange, ClockTick, ControlChange, EventRecord
+from stream.records import ClockTick, ControlChange, EventRecord
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 
 from .clock import Clock, wall_ms
 from .index_writer import IndexWriter
 from .models import Models
-from .translate import ad_batch, delivery_batch
+from .translate import AdColumns, delivery_batch
 
 Record = TypeVar("Record")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
-class Batch(Generic[Record]):
+class Batch(Generic[Content]):
     """A decoded batch.
 
     Attributes:
-        records: what can be applied, in arrival order.
-        written_ms: record time of each of `records`, epoch ms.
+        content: what can be applied, in arrival order.
+        written_ms: record time of each record in `content`, epoch ms.
         rejected: what cannot, with the reason.
         unknown_keys: how many keys of the records nobody knows.
         fetched_ms: when the batch came from Kafka, epoch ms.
         decoded_ms: when it was decoded.
     """
 
-    records: list[Record]
+    content: Content
     written_ms: list[int]
     rejected: list[tuple[Message, Rejected]]
     unknown_keys: int
@@ -57,15 +59,15 @@ class Batch(Generic[Record]):
     decoded_ms: int
 
 
-class Applier(Protocol[Record]):
+class Applier(Protocol[Content]):
     """Decodes and applies one topic."""
 
     topic: str
 
-    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Record]:
-        """Sort messages into records and rejected ones; no side effect."""
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Content]:
+        """Sort messages into records and rejected ones; changes nothing that can be seen."""
 
-    def apply(self, batch: Batch[Record], next_offsets: Mapping[int, int]) -> None:
+    def apply(self, batch: Batch[Content], next_offsets: Mapping[int, int]) -> None:
         """Make the records visible; `next_offsets` say where reading goes on after them."""
 
 
@@ -73,18 +75,38 @@ def _decode(
     decode: Callable[[Message, Counter[str]], Record],
     messages: Sequence[Message],
     fetched_ms: int,
-) -> Batch[Record]:
+    take: Callable[[Record], None],
+    content: Callable[[], Content],
+) -> Batch[Content]:
+    """Decode messages one by one.
+
+    Args:
+        decode: raises Rejected.
+        messages, fetched_ms: the batch.
+        take: told each record.
+        content: asked in the end for what was made of them.
+    """
     unknown: Counter[str] = Counter()
-    records: list[Record] = []
     written_ms: list[int] = []
     rejected: list[tuple[Message, Rejected]] = []
     for message in messages:
         try:
-            records.append(decode(message, unknown))
+            take(decode(message, unknown))
             written_ms.append(message.timestamp)
         except Rejected as error:
             rejected.append((message, error))
-    return Batch(records, written_ms, rejected, unknown.total(), fetched_ms, wall_ms())
+    made = content()
+    return Batch(made, written_ms, rejected, unknown.total(), fetched_ms, wall_ms())
+
+
+def _decode_all(
+    decode: Callable[[Message, Counter[str]], Record],
+    messages: Sequence[Message],
+    fetched_ms: int,
+) -> Batch[list[Record]]:
+    """Decode messages into a list of records."""
+    records: list[Record] = []
+    return _decode(decode, messages, fetched_ms, records.append, lambda: records)
 
 
 class AdsApplier:
@@ -97,26 +119,34 @@ class AdsApplier:
         self._models = models
         self._default = default
 
-    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[AdChange]:
-        """Read ads and deletions."""
-        return _decode(partial(decode_ad, default=self._default), messages, fetched_ms)
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[AdBatch]:
+        """Read ads and deletions, and embed them; features never seen before are numbered."""
+        columns = AdColumns(self._writer.features, self._models)
+        decode = partial(decode_ad, default=self._default)
+        return _decode(decode, messages, fetched_ms, columns.add, columns.batch)
 
-    def apply(self, batch: Batch[AdChange], next_offsets: Mapping[int, int]) -> None:
-        """Embed, upsert, delete, publish, and say how fresh that was."""
-        columns = ad_batch(batch.records, self._writer.features, self._models)
-        applied = self._writer.apply_ads(columns, next_offsets)
-        now_ms = wall_ms()
+    def apply(self, batch: Batch[AdBatch], next_offsets: Mapping[int, int]) -> None:
+        """Upsert, delete, publish, and say how fresh that was."""
+        applied = self._writer.apply_ads(batch.content, next_offsets)
         RECORDS_APPLIED.labels(self.topic).inc(applied.applied)
         RECORDS_SKIPPED.labels(self.topic, "version").inc(applied.skipped)
-        observe = [AD_FRESHNESS.labels(stage).observe for stage in FRESHNESS_STAGES]
-        for change, written_ms in zip(batch.records, batch.written_ms, strict=True):
-            if change.ad is None:
-                continue
-            moments_ms = (written_ms, batch.fetched_ms, batch.decoded_ms, now_ms)
-            spans_ms = [later - earlier for earlier, later in pairwise(moments_ms)]
-            for observed, span_ms in zip(observe, (*spans_ms, now_ms - written_ms), strict=True):
-                # A producer's clock may be ahead; a sum must never fall.
-                observed(max(span_ms, 0) / 1e3)
+        _observe_freshness(batch)
+
+
+def _observe_freshness(batch: Batch[AdBatch]) -> None:
+    """Say how fresh the ads of a batch are that was published just now."""
+    written_ms = np.array(batch.written_ms, np.int64)[~batch.content.deleted]
+    fetched_ms, decoded_ms, now_ms = batch.fetched_ms, batch.decoded_ms, wall_ms()
+    none_ms = np.zeros_like(written_ms)
+    spans_ms = {
+        "broker": fetched_ms - written_ms,
+        "intake": none_ms + (decoded_ms - fetched_ms),
+        "apply": none_ms + (now_ms - decoded_ms),
+        "total": now_ms - written_ms,
+    }
+    for stage, span_ms in spans_ms.items():
+        # A producer's clock may be ahead; a sum must never fall.
+        AD_FRESHNESS.labels(stage).observe_all(np.maximum(span_ms, 0) / 1e3)
 
 
 class ControlApplier:
@@ -132,16 +162,16 @@ class ControlApplier:
 
     def decode(
         self, messages: Sequence[Message], fetched_ms: int
-    ) -> Batch[ControlChange | ClockTick]:
+    ) -> Batch[list[ControlChange | ClockTick]]:
         """Read delivery states and clock records."""
-        return _decode(partial(decode_control, default=self._default), messages, fetched_ms)
+        return _decode_all(partial(decode_control, default=self._default), messages, fetched_ms)
 
     def apply(
-        self, batch: Batch[ControlChange | ClockTick], next_offsets: Mapping[int, int]
+        self, batch: Batch[list[ControlChange | ClockTick]], next_offsets: Mapping[int, int]
     ) -> None:
         """Apply the states, publish, then move the clock: a flight never begins without them."""
-        changes = [record for record in batch.records if isinstance(record, ControlChange)]
-        ticks = [record.time_ms for record in batch.records if isinstance(record, ClockTick)]
+        changes = [record for record in batch.content if isinstance(record, ControlChange)]
+        ticks = [record.time_ms for record in batch.content if isinstance(record, ClockTick)]
         applied = self._writer.apply_deliveries(delivery_batch(changes, self._models), next_offsets)
         if ticks:
             self._clock.advance(max(ticks))
@@ -159,16 +189,16 @@ class EventsApplier:
         self._clock = clock
         self._default = default
 
-    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[EventRecord]:
+    def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[list[EventRecord]]:
         """Read events; those of the future are held against the worker's clock."""
         now_ms = self._clock.now_ms()
-        return _decode(
+        return _decode_all(
             lambda message, unknown: decode_event(message, now_ms, unknown, self._default),
             messages,
             fetched_ms,
         )
 
-    def apply(self, batch: Batch[EventRecord], next_offsets: Mapping[int, int]) -> None:
+    def apply(self, batch: Batch[list[EventRecord]], next_offsets: Mapping[int, int]) -> None:
         """Store the events and the offsets in one write."""
-        self._store.apply(batch.records, next_offsets)
-        RECORDS_APPLIED.labels(self.topic).inc(len(batch.records))
+        self._store.apply(batch.content, next_offsets)
+        RECORDS_APPLIED.labels(self.topic).inc(len(batch.content))

@@ -7,7 +7,7 @@ becomes a query of inverted lists. Written by the intake thread, read by the sco
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import structlog
@@ -19,6 +19,22 @@ from model.features import Encoder
 log = structlog.get_logger(__name__)
 
 
+class FieldMap(dict[str, int]):
+    """One field's values to ids of the index; a value never seen before gets a new one.
+
+    A dictionary, so that many values are looked up by `map` without any Python between them.
+    """
+
+    def __init__(self, field: str, intern: Callable[[str], int]) -> None:
+        super().__init__()
+        self._field = field
+        self._intern = intern
+
+    def __missing__(self, value: str) -> int:
+        feature_id = self[value] = self._intern(f"{self._field}={value}")
+        return feature_id
+
+
 class FeatureMap:
     """Feature keys to the index's ids, and the models' raw ids to the same."""
 
@@ -26,12 +42,19 @@ class FeatureMap:
         self._dictionary = dictionary
         self._encoder = encoder
         self._by_raw: dict[int, int] = {}
+        self._by_field: dict[str, FieldMap] = {}
         for feature_id in range(len(dictionary)):
             self._map(dictionary.key(feature_id), feature_id)
         self._mapped = len(dictionary)
 
-    def intern(self, key: str) -> int:
-        """Return the feature's id in the index, a new one for a feature never seen before."""
+    def of_field(self, field: str) -> FieldMap:
+        """The ids of the field's features by value; `map[value]` numbers a new one."""
+        known = self._by_field.get(field)
+        if known is None:
+            known = self._by_field[field] = FieldMap(field, self._intern)
+        return known
+
+    def _intern(self, key: str) -> int:
         feature_id = self._dictionary.intern(key)
         if feature_id >= self._mapped:
             self._map(key, feature_id)

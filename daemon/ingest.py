@@ -25,7 +25,7 @@ from stream.errors import Reason, Rejected
 from stream.reader import TopicReader
 
 from .applied import Applied
-from .appliers import Applier, Batch, Record
+from .appliers import Applier, Batch, Content
 from .clock import wall_ms
 from .rejections import Rejections, describe
 from .settings import IntakeSection
@@ -54,13 +54,13 @@ class IntakeThread:
         self._executor.shutdown(wait=True)
 
 
-class IngestLoop(Generic[Record]):
+class IngestLoop(Generic[Content]):
     """Reads one topic and applies it, batch by batch, until it is cancelled."""
 
     def __init__(
         self,
         reader: TopicReader,
-        applier: Applier[Record],
+        applier: Applier[Content],
         rejections: Rejections,
         thread: IntakeThread,
         lag: LagTracker,
@@ -131,7 +131,7 @@ class IngestLoop(Generic[Record]):
         for partition, end in self._reader.known_ends()[self._topic].items():
             self._lag.note_fetched(self.applier.topic, partition, end, oldest_ms.get(partition))
 
-    async def _decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Record]:
+    async def _decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[Content]:
         batch = await self._thread.run(self.applier.decode, messages, fetched_ms)
         early = any(error.reason is Reason.FUTURE_EVENT for _, error in batch.rejected)
         if early and self._clock_caught_up is not None:
@@ -139,7 +139,7 @@ class IngestLoop(Generic[Record]):
             batch = await self._thread.run(self.applier.decode, messages, fetched_ms)
         return batch
 
-    async def _apply(self, batch: Batch[Record], next_offsets: Mapping[int, int]) -> None:
+    async def _apply(self, batch: Batch[Content], next_offsets: Mapping[int, int]) -> None:
         """Apply a batch; as long as the index has no room for it, the topic is paused."""
         while True:
             try:
@@ -166,7 +166,7 @@ class IngestLoop(Generic[Record]):
     async def _stand_still(
         self,
         messages: Sequence[Message],
-        batch: Batch[Record],
+        batch: Batch[Content],
         next_offsets: Mapping[int, int],
         heard_ms: float,
     ) -> NoReturn:

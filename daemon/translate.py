@@ -7,17 +7,23 @@ embeddings included. Promises that one call makes one batch; applying it is inge
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 
 from gpuindex import NO_GROUP, AdBatch, DeliveryBatch, Rule, Targeting
-from stream.records import Ad, AdChange, ControlChange
+from stream.records import AdChange, ControlChange
 from stream.records import Rule as RecordRule
 
 from .features import FeatureMap
 from .models import Models
 
+# Whose an ad is, as features of it.
+ADVERTISER = "advertiser"
+CAMPAIGN = "campaign"
+
 _OPEN_END_MS = np.iinfo(np.int64).max
+_WHOLE = (1.0, 1.0)
 _NO_FEATURES: Mapping[str, Iterable[str]] = {}
 
 
@@ -33,39 +39,78 @@ def rules(record_rules: Mapping[str, RecordRule]) -> Targeting:
     )
 
 
-def ad_batch(changes: Sequence[AdChange], features: FeatureMap, models: Models) -> AdBatch:
-    """Translate ads and deletions.
+class AdColumns:
+    """Ads and deletions on their way to columns.
 
-    B changes, F feature values in all, D embedding width, P payload width; a deletion carries no
-    features, zero embedding and zero payload.
+    Takes each change as soon as it is decoded: to keep thousands of them until all are there costs
+    twice the decoding, since none would fit the memory of the one before.
     """
-    offsets = np.zeros(len(changes) + 1, np.int32)
-    ids: list[int] = []
-    weights: list[float] = []
-    groups = np.full(len(changes), NO_GROUP, np.int32)
-    for row, change in enumerate(changes):
-        if change.ad is not None:
-            for field, values in _fields(change.ad):
-                for value, weight in values.items():
-                    ids.append(features.intern(f"{field}={value}"))
-                    weights.append(weight)
-            if change.ad.advertiser:
-                groups[row] = features.intern(f"advertiser={change.ad.advertiser}")
-        offsets[row + 1] = len(ids)
-    payload = models.items([_NO_FEATURES if c.ad is None else c.ad.features for c in changes])
-    return AdBatch(
-        ad_ids=np.array([change.ad_id for change in changes], np.int64),
-        versions=np.array([change.version for change in changes], np.int64),
-        deleted=np.array([change.ad is None for change in changes], np.bool_),
-        feature_offsets=offsets,
-        feature_ids=np.array(ids, np.int32),
-        # A feature that is there has a weight that is there: never rounded down to absent.
-        weights=np.maximum(np.rint(np.array(weights, np.float64) * 255), 1).astype(np.uint8),
-        embeddings=models.embed(payload),
-        payload=payload,
-        targeting=[None if c.ad is None else rules(c.ad.targeting) or None for c in changes],
-        groups=groups,
-    )
+
+    def __init__(self, features: FeatureMap, models: Models) -> None:
+        self._features = features
+        self._models = models
+        self._advertisers = features.of_field(ADVERTISER)
+        self._campaigns = features.of_field(CAMPAIGN)
+        self._ad_ids: list[int] = []
+        self._versions: list[int] = []
+        self._deleted: list[bool] = []
+        self._ends = [0]
+        self._ids: list[int] = []
+        self._weights: list[float] = []
+        self._groups: list[int] = []
+        self._targeting: list[Targeting | None] = []
+        self._models_features: list[Mapping[str, Iterable[str]]] = []
+
+    def add(self, change: AdChange) -> None:
+        """Take the next change; new features are numbered."""
+        ad = change.ad
+        self._ad_ids.append(change.ad_id)
+        self._versions.append(change.version)
+        self._deleted.append(ad is None)
+        if ad is None:
+            self._add_rest(NO_GROUP, None, _NO_FEATURES)
+            return
+        of_field, ids, weights = self._features.of_field, self._ids, self._weights
+        for field, values in ad.features.items():
+            ids += map(of_field(field).__getitem__, values)
+            weights += values.values() if isinstance(values, dict) else repeat(1.0, len(values))
+        advertiser = self._advertisers[ad.advertiser]
+        ids += advertiser, self._campaigns[ad.campaign]
+        weights += _WHOLE
+        self._add_rest(
+            advertiser if ad.advertiser else NO_GROUP,
+            rules(ad.targeting) if ad.targeting else None,
+            ad.features if self._models.encoder else _NO_FEATURES,
+        )
+
+    def _add_rest(
+        self, group: int, targeting: Targeting | None, features: Mapping[str, Iterable[str]]
+    ) -> None:
+        self._ends.append(len(self._ids))
+        self._groups.append(group)
+        self._targeting.append(targeting)
+        self._models_features.append(features)
+
+    def batch(self) -> AdBatch:
+        """All changes taken, with their embeddings.
+
+        B changes, F feature values in all, D embedding width, P payload width; a deletion carries
+        no features, zero embedding and zero payload.
+        """
+        payload = self._models.items(self._models_features)
+        return AdBatch(
+            ad_ids=np.array(self._ad_ids, np.int64),
+            versions=np.array(self._versions, np.int64),
+            deleted=np.array(self._deleted, np.bool_),
+            feature_offsets=np.array(self._ends, np.int32),
+            feature_ids=np.array(self._ids, np.int32),
+            # A feature that is there has a weight that is there: never rounded down to absent.
+            weights=np.maximum(np.rint(np.array(self._weights) * 255), 1).astype(np.uint8),
+            embeddings=self._models.embed(payload),
+            payload=payload,
+            targeting=self._targeting,
+            groups=np.array(self._groups, np.int32),
+        )
 
 
 def delivery_batch(changes: Sequence[ControlChange], models: Models) -> DeliveryBatch:
@@ -91,10 +136,3 @@ def delivery_batch(changes: Sequence[ControlChange], models: Models) -> Delivery
         bid=bids,
         bias=models.value.retrieval_bias(bids),
     )
-
-
-def _fields(ad: Ad) -> Iterable[tuple[str, Mapping[str, float]]]:
-    """All features of an ad: its own, and whose it is."""
-    yield from ad.features.items()
-    yield "advertiser", {ad.advertiser: 1.0}
-    yield "campaign", {ad.campaign: 1.0}

@@ -20,6 +20,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from .batches import BatchHistogram
+
 # A registry of our own: libraries that register on the default one (Faust's
 # sensors among them) cannot add series to a scrape unasked.
 REGISTRY: Final = CollectorRegistry()
@@ -101,7 +103,7 @@ OFFSET_LAG: Final = Gauge(
     ("topic", "partition"),
     registry=REGISTRY,
 )
-AD_FRESHNESS: Final = Histogram(
+AD_FRESHNESS: Final = BatchHistogram(
     "headwater_ad_freshness_seconds",
     "From an ad's record time to the first moment a query can return it (stage total), "
     "and its parts: until fetched (broker), until decoded (intake), until published (apply).",

@@ -125,12 +125,12 @@ class Client:
         Raises:
             PublishFailed: Kafka did not take it.
         """
-        weighted = {
-            field: dict(values) if isinstance(values, Mapping) else dict.fromkeys(values, 1.0)
+        written = {
+            field: dict(values) if isinstance(values, Mapping) else tuple(values)
             for field, values in (features or {}).items()
         }
         version = self._next_version()
-        ad = Ad(version, advertiser, campaign, weighted, dict(targeting or {}))
+        ad = Ad(version, advertiser, campaign, written, dict(targeting or {}))
         return await self._write(ADS, ad_id, encode_ad(ad, self._form), version)
 
     async def upsert_and_wait(

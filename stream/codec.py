@@ -108,12 +108,10 @@ def decode_ad(
     check_names(body.targeting)
     if len(value) > _COUNTED_FROM_BYTES:
         check_count(body.features.values())
-    features = {
-        field: dict.fromkeys(values, 1.0)
-        if isinstance(values, tuple)
-        else {value: weight for value, weight in values.items() if weight > 0.0}
-        for field, values in body.features.items()
-    }
+    features = body.features
+    for field, values in features.items():
+        if type(values) is dict and 0.0 in values.values():
+            features[field] = {value: weight for value, weight in values.items() if weight > 0.0}
     ad = Ad(body.version, body.advertiser, body.campaign, features, body.targeting)
     return AdChange(ad_id, body.version, ad)
 

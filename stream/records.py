@@ -7,6 +7,7 @@ in every format; `stream.codec` is the only place that knows both. Times are epo
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Annotated, Final, Literal
 
@@ -54,10 +55,17 @@ class Ad(Struct, frozen=True):
     version: int
     advertiser: str = ""
     campaign: str = ""
-    features: dict[str, dict[str, float]] = {}
-    """field -> value -> weight in (0, 1]."""
+    features: Mapping[str, Values | Mapping[str, float]] = {}
+    """By field: values that weigh 1, or value -> weight in (0, 1]."""
     targeting: dict[str, Rule] = {}
     """Field of the user's profile or of the request's context -> condition."""
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Every feature's weight, by field and value."""
+        return {
+            field: dict(values) if isinstance(values, Mapping) else dict.fromkeys(values, 1.0)
+            for field, values in self.features.items()
+        }
 
 
 class AdChange(Struct, frozen=True, gc=False):

@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from monitoring import metrics
+from monitoring.batches import BatchHistogram
 from monitoring.build import record_build
 
 DECLARED = {
@@ -27,6 +29,22 @@ CONTRACT = {
 BOUNDED_LABELS = {
     "stage", "outcome", "topic", "partition", "reason", "shard_kind", "part", "queue"
 }  # fmt: skip
+
+
+def test_a_batch_of_observations_counts_as_one_after_the_other() -> None:
+    amounts = np.array([0.0, 0.001, 0.5, 1.0, 1.0000001, 7.5, 1e9])
+    one, many = (
+        BatchHistogram("h", "H.", ("l",), buckets=(0.5, 1.0, 8.0), registry=CollectorRegistry())
+        for _ in range(2)
+    )
+    for amount in amounts:
+        one.labels("a").observe(amount)
+    many.labels("a").observe_all(amounts)
+    many.labels("a").observe_all(amounts[:0])
+    wanted, found = (
+        [s for m in h.collect() for s in m.samples if "_created" not in s.name] for h in (one, many)
+    )
+    assert [s[:3] for s in found] == [s[:3] for s in wanted]
 
 
 def exposed_name(metric: MetricWrapperBase) -> str:

@@ -36,7 +36,7 @@ def test_an_ad_is_read_whole(record):
             advertiser="69",
             campaign="spring",
             features={
-                "product": {"1025743": 1.0},
+                "product": ("1025743",),
                 "category": {"SOFT DRINKS": 1.0, "SNACKS": 0.25},
             },
             targeting={
@@ -51,7 +51,7 @@ def test_a_listed_feature_weighs_one_and_a_weight_of_zero_is_no_feature(record):
     features = {"brand": ["a", "a", "b"], "type": {"c": 0, "d": 1, "e": 0.5}}
     ad = decode_ad(record(b"5", value({"version": 1, "features": features}))).ad
     assert ad is not None
-    assert ad.features == {"brand": {"a": 1.0, "b": 1.0}, "type": {"d": 1.0, "e": 0.5}}
+    assert ad.weights() == {"brand": {"a": 1.0, "b": 1.0}, "type": {"d": 1.0, "e": 0.5}}
 
 
 def test_a_null_ad_is_a_delete_with_the_version_of_its_header(record):

@@ -132,7 +132,7 @@ def test_the_protobuf_of_another_producer_is_read(record) -> None:
         7,
         "69",
         "",
-        {"product": {"1029743": 1.0}, "type": {"a": 0.5}},
+        {"product": ("1029743",), "type": {"a": 0.5}},
         {"age": Rule(("35-44",)), "store": Rule(())},
     )
 

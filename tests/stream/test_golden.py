@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from stream.codec import (
@@ -165,19 +166,26 @@ every_file = pytest.mark.parametrize(
 )
 
 
+def plainly(record: Any) -> Any:
+    """The record itself, an ad with all its weights: those of 1 may be left out in writing."""
+    if isinstance(record, Ad):
+        return msgspec.structs.replace(record, features=record.weights())
+    return record
+
+
 @every_file
 def test_yesterdays_bytes_are_read_today(version: str, name: str, form: str) -> None:
     record = GOLDEN[version][name]
     _, decode = CODECS[type(record)]
     raw = (FOLDER / version / f"{name}.{form}").read_bytes()
-    assert decode(raw, FORMATS[form]) == record
+    assert plainly(decode(raw, FORMATS[form])) == plainly(record)
 
 
 @every_file
 def test_what_is_written_today_is_read_today(version: str, name: str, form: str) -> None:
     record = GOLDEN[version][name]
     encode, decode = CODECS[type(record)]
-    assert decode(encode(record, FORMATS[form]), FORMATS[form]) == record
+    assert plainly(decode(encode(record, FORMATS[form]), FORMATS[form])) == plainly(record)
 
 
 def test_every_record_has_golden_bytes() -> None:

@@ -137,7 +137,7 @@ class _Purchases:
 
 
 def _ad(row: dict[str, Any]) -> Ad:
-    features = {field: {row[field]: 1.0} for field in ITEM_FIELDS if row[field] is not None}
+    features = {field: (row[field],) for field in ITEM_FIELDS if row[field] is not None}
     return Ad(row["start_ms"], row["manufacturer"], f"mailer-{row['week']}", features)
 
 
