@@ -107,6 +107,20 @@ queries = st.builds(
     group_limit=st.none() | st.integers(1, 3),
 )
 
+# Asked after every step.
+EVERYDAY = [
+    Query(
+        feature_ids=np.arange(len(KEYS), dtype=np.int32),
+        weights=np.array([1.0, -0.4, 0.3, 0.7, -0.2], np.float32),
+        vector=np.array([0.5, -1.0, 0.25], np.float32),
+        embedding_scale=0.01,
+        now_ms=5,
+        seed=1,
+        mode=mode,
+    )
+    for mode in ("full", "sparse")
+]
+
 DEFAULT_STATE = {
     "active": True,
     "start_ms": 0,
@@ -365,9 +379,15 @@ class IndexMachine(RuleBasedStateMachine):
             assert state.eligible == (not state.reasons)
 
     @invariant()
-    def counts_are_the_visible_ads(self) -> None:
-        if hasattr(self, "view"):
-            assert sum(self.view.counts().values()) == len(self.visible.ads)
+    def every_step_leaves_the_ranking_of_the_visible_ads(self) -> None:
+        """Whatever was done last, and before anything is asked on purpose."""
+        if not hasattr(self, "view"):
+            return
+        assert sum(self.view.counts().values()) == len(self.visible.ads)
+        for query in EVERYDAY:
+            found = self.view.search(query, 14)
+            expected = self.visible.search(query, 14, None)
+            assert list(zip(found.ad_ids.tolist(), found.scores.tolist(), strict=True)) == expected
 
 
 IndexMachine.TestCase.settings = settings(

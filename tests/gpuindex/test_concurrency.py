@@ -146,6 +146,58 @@ def test_readers_see_every_ad_once_in_one_state_while_all_are_rewritten(rewritte
         assert index.compactions > 5
 
 
+def test_readers_never_see_a_deleted_ad_nor_miss_the_one_that_came_with_the_deletion() -> None:
+    """Half of the ads at a time: each publication deletes one half and brings the other back."""
+    index = Index(SETTINGS)
+    index.features.intern("every=ad")
+    halves = np.array_split(np.arange(ADS), 2)
+    index.apply(upserts(index, halves[0], 2))
+    index.publish()
+    finished = threading.Event()
+    failures: list[BaseException] = []
+    checks = [0, 0]
+
+    def read(reader: int) -> None:
+        while not finished.is_set():
+            try:
+                view = index.view
+                for mode in ("sparse", "full"):
+                    found = view.search(query(mode, 0), 2 * ADS)
+                    payload, _ = view.gather(found.slots)
+                    (version,) = set(payload[:, 0].tolist())
+                    assert sorted(found.ad_ids.tolist()) == halves[version % 2].tolist()
+                    assert (view.find(halves[1 - version % 2]) < 0).all()
+                checks[reader] += 1
+            except BaseException as failure:
+                failures.append(failure)
+                return
+
+    readers = [threading.Thread(target=read, args=(reader,)) for reader in range(2)]
+    for reader in readers:
+        reader.start()
+    random = np.random.default_rng(0)
+    deadline = time.monotonic() + DEADLINE_S
+    version = 2
+    while (version < ROUNDS or min(checks) < ROUNDS // 4) and not failures:
+        assert time.monotonic() < deadline
+        version += 1
+        coming, going = halves[version % 2], halves[1 - version % 2]
+        for part in np.array_split(random.permutation(coming), 2):
+            index.apply(upserts(index, part, version))
+            index.maintain()
+        gone = upserts(index, going, version)
+        gone.deleted[:] = True
+        index.apply(gone)
+        index.maintain()
+        index.publish()
+    finished.set()
+    for reader in readers:
+        reader.join(DEADLINE_S)
+    if failures:
+        raise failures[0]
+    assert index.compactions > 5
+
+
 @pytest.mark.parametrize("rewritten", [True, False], ids=["ads", "flights"])
 def test_a_held_view_answers_the_same_after_everything_was_rewritten(rewritten: bool) -> None:
     index = begun()

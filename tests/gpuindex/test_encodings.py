@@ -89,13 +89,47 @@ def test_gaps_at_the_edges_of_steps_and_blocks_come_back(
 @pytest.mark.parametrize("ads", SIZES)
 @pytest.mark.parametrize("weight", [-63, 4095])
 def test_sums_equal_scipy_in_every_encoding(code: int, ads: int, weight: int) -> None:
-    """The whole shard, and from each block on, as a part of a split query."""
     for density in DENSITIES:
-        slots, weights = drawn(ads, density, code)
-        entries = (weights.astype(np.int64), (np.zeros(len(slots), np.int64), slots))
-        expected = csr_matrix(entries, (1, ads)).T @ np.array([weight])
-        shard = Shard("base", AdColumns.empty(ads, 0, 0), in_code(slots, weights, ads, code), True)
-        assert summed(shard_table([(0, shard)]), ads, weight) == expected.tolist()
+        sums_equal_scipy(*drawn(ads, density, code), ads, code, weight)
+
+
+# Three blocks, the last of 33 ads.
+EDGE_ADS = 2 * BLOCK_SLOTS + 33
+EDGES = {
+    "nothing": [],
+    "the first slot": [0],
+    "the last slot": [EDGE_ADS - 1],
+    "one slot of each block": [5, BLOCK_SLOTS + 5, 2 * BLOCK_SLOTS + 5],
+    "both sides of each block's edge": [
+        edge + side for edge in (BLOCK_SLOTS, 2 * BLOCK_SLOTS) for side in (-1, 0)
+    ],
+    "nothing in the block between": [BLOCK_SLOTS - 1, 2 * BLOCK_SLOTS],
+    "the last, partial block alone": range(2 * BLOCK_SLOTS, EDGE_ADS),
+    "a full block between empty ones": range(BLOCK_SLOTS, 2 * BLOCK_SLOTS),
+    "every slot": range(EDGE_ADS),
+    "both sides of a page's edge": [255, 256, 511, 512, BLOCK_SLOTS - 256, BLOCK_SLOTS - 255],
+    "gaps about a step": np.cumsum([GAP_STEP + more for more in (-1, 0, 1, -1, 0, 1)]),
+    "gaps about two steps": np.cumsum([2 * GAP_STEP + more for more in (-1, 0, 1, -1, 0, 1)]),
+    "both sides of a word of bits": [30, 31, 32, 33, 63, 64],
+}
+
+
+@pytest.mark.parametrize("code", CODES, ids=NAMES)
+@pytest.mark.parametrize("slots", EDGES.values(), ids=EDGES.keys())
+def test_sums_equal_scipy_at_the_edges_of_every_encoding(code: int, slots: Any) -> None:
+    slots = np.array(slots, np.int32)
+    weights = (1 + np.arange(len(slots)) % 255).astype(np.uint8)
+    if not code & WEIGHTED:
+        weights[:] = 255
+    for weight in (-1, 63, 4095):
+        sums_equal_scipy(slots, weights, EDGE_ADS, code, weight)
+
+
+def sums_equal_scipy(slots: Slots, weights: Weights, ads: int, code: int, weight: int) -> None:
+    entries = (weights.astype(np.int64), (np.zeros(len(slots), np.int64), slots))
+    expected = csr_matrix(entries, (1, ads)).T @ np.array([weight])
+    shard = Shard("base", AdColumns.empty(ads, 0, 0), in_code(slots, weights, ads, code), True)
+    assert summed(shard_table([(0, shard)]), ads, weight) == expected.tolist()
 
 
 def summed(table: Any, ads: int, weight: int) -> list[int]:
