@@ -25,8 +25,17 @@ def benchmarks() -> list[str]:
     )
 
 
-def run(name: str) -> list[dict[str, Any]]:
+def has_quick_run(name: str) -> bool:
+    """Whether a benchmark can be told to be done in seconds."""
+    return '"--quick"' in (FOLDER / f"{name}.py").read_text("utf-8")
+
+
+def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
     """Run one benchmark; its output goes to the screen.
+
+    Args:
+        name: which.
+        quick: take its quick run, if it has one.
 
     Returns:
         Its rows.
@@ -36,9 +45,10 @@ def run(name: str) -> list[dict[str, Any]]:
     """
     with TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        subprocess.run(
-            [sys.executable, "-m", f"{FOLDER.name}.{name}", "--json", str(file)], check=True
-        )
+        command = [sys.executable, "-m", f"{FOLDER.name}.{name}", "--json", str(file)]
+        if quick and has_quick_run(name):
+            command.append("--quick")
+        subprocess.run(command, check=True)
         rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
     return rows
 
@@ -48,6 +58,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look: smaller, and no figures to quote"
+    )
     arguments = parser.parse_args()
     known = benchmarks()
     if unknown := set(arguments.names) - set(known):
@@ -57,7 +70,7 @@ def main() -> int:
     for name in arguments.names or known:
         print(f"== {name}", flush=True)
         try:
-            rows += run(name)
+            rows += run(name, quick=arguments.quick)
         except subprocess.CalledProcessError:
             failed.append(name)
     if arguments.json:

@@ -22,6 +22,8 @@ from gpuindex.kernels.cuda.balance import split
 from gpuindex.kernels.cuda.score import CATEGORIES
 from gpuindex.postings import Postings
 
+ADS = 200_000
+QUICK_ADS = 20_000
 FEATURES = 100_000
 PER_AD = 30
 PER_QUERY = 200
@@ -103,10 +105,11 @@ def main() -> None:
     """Count, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.balance", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    parser.add_argument("--ads", type=int, default=200_000, help="how many (default: 200,000)")
+    parser.add_argument("--ads", type=int, help=f"how many (default: {ADS:,})")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS:,} of them")
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    counts = counted(arguments.ads, random)
+    counts = counted(arguments.ads or (QUICK_ADS if arguments.quick else ADS), random)
     queries = {
         "heavy": [drawn_as_ads_do(random) for _ in range(QUERIES)],
         "light": list(random.integers(0, FEATURES, (QUERIES, PER_QUERY))),

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from gpuindex.postings import Postings
 
-from .workload import FEATURES, PER_AD, Ads, Weighted, queries
+from .workload import FEATURES, Ads, zipf_ads, zipf_query, zipf_shares
 
+ADS = 200_000
+QUICK_ADS = 20_000
 BLOCK_BITS = (6, 8, 10, 12, 14, 16)
 TURNS = 5
 
@@ -81,18 +83,18 @@ def summed(
 
 def feature_major(ads: Ads) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
     """Slots, bounds and weights of all lists."""
-    features = ads.features.ravel()
-    order = np.argsort(features, kind="stable")
-    counts = np.bincount(features, minlength=FEATURES)
-    bounds = np.append(0, np.cumsum(counts))
-    return (order // PER_AD).astype(np.int32), bounds, ads.weights.ravel()[order]
+    order = np.argsort(ads.features, kind="stable")
+    counts = np.bincount(ads.features, minlength=FEATURES)
+    owners = np.repeat(np.arange(len(ads), dtype=np.int32), np.diff(ads.bounds))
+    return owners[order], np.append(0, np.cumsum(counts)), ads.weights[order]
 
 
 def measure(ads_count: int) -> list[dict[str, Any]]:
     """Bits without weights, and CPU times, by block size."""
-    ads = Ads(np.arange(ads_count), np.random.default_rng(0))
+    ads = zipf_ads(ads_count, np.random.default_rng(0))
     slots, bounds, weights = feature_major(ads)
-    asked: list[Weighted] = queries(TURNS, np.random.default_rng(1))["heavy"]
+    shares, random = zipf_shares(), np.random.default_rng(1)
+    asked = [zipf_query(shares, random) for _ in range(TURNS)]
     sums = np.empty(ads_count + (1 << max(BLOCK_BITS)), np.int32)
     rows: list[dict[str, Any]] = []
     print(f"{'ads/block':>10} {'bits':>7} {'padded':>7} {'build s':>8} {'heavy ms':>9}")
@@ -124,9 +126,8 @@ def measure(ads_count: int) -> list[dict[str, Any]]:
         ]
     plain = np.full(len(slots), 255, np.uint8)
     keep = np.ones(ads_count, np.uint8)
-    ad_bounds = np.arange(0, PER_AD * ads_count + 1, PER_AD)
     started = time.thread_time()
-    own = Postings.built(ads_count, ad_bounds, ads.features.ravel(), plain, keep, FEATURES)
+    own = Postings.built(ads_count, ads.bounds, ads.features, plain, keep, FEATURES)
     build_s = time.thread_time() - started
     own_bits = 8 * own.memory_bytes() / len(slots)
     print(f"{'per list':>10} {own_bits:7.2f} {'':7} {build_s:8.3f}")
@@ -150,9 +151,10 @@ def main() -> None:
     """Measure, print, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, default=200_000)
+    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS} ads")
     options = parser.parse_args()
-    rows = measure(options.ads)
+    rows = measure(options.ads or (QUICK_ADS if options.quick else ADS))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

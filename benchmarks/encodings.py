@@ -21,6 +21,8 @@ from gpuindex.kernels.cpu.score import score
 from gpuindex.postings import Postings
 from gpuindex.shard import Shard, shard_table
 
+ADS = 1_000_000
+QUICK_ADS = 100_000
 LISTS = 32
 TURNS = 7
 DENSITIES = (0.00002, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.8)
@@ -109,8 +111,8 @@ def measure(ads: int) -> list[dict[str, Any]]:
                 )
                 rows += [
                     {
-                        "axis": f"encoding_{axis}/{density}",
-                        "system": variant,
+                        "axis": f"encoding_{axis}/{variant}/{density}",
+                        "system": "headwater",
                         "value": value,
                         "unit": unit,
                         "spread": None,
@@ -125,9 +127,10 @@ def main() -> None:
     """Measure, print, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, default=1_000_000)
+    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS} ads")
     options = parser.parse_args()
-    rows = measure(options.ads)
+    rows = measure(options.ads or (QUICK_ADS if options.quick else ADS))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

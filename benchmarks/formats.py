@@ -71,11 +71,15 @@ def rate(call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    parser.add_argument("--quick", action="store_true", help="one turn")
     arguments = parser.parse_args()
     # As in a worker: decoding makes containers and no cycles.
     gc.set_threshold(50_000, 20, 100)
     calls = works()
-    turns = [{axis: rate(call) for axis, call in calls.items()} for _ in range(TURNS)]
+    turns = [
+        {axis: rate(call) for axis, call in calls.items()}
+        for _ in range(1 if arguments.quick else TURNS)
+    ]
     rows: list[dict[str, Any]] = [
         {
             "axis": axis,

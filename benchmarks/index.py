@@ -1,16 +1,19 @@
 """Search, update and size of the index beside peers that can be installed.
 
-The workload is that of `benchmarks.workload`, with exact top 1000 and, in
-headwater, eligibility. Times are CPU time of the threads that a system works
-on, with its caches warm: each takes its turns of all queries, while 1,000 ads
-have younger versions in a delta. Rows are medians.
+Two workloads: the Zipf ads of `benchmarks.workload`, and real ones with the
+queries of the trained retriever. Every system finds the exact best 1000, while
+1,000 ads have younger versions in a delta; headwater tests the delivery state
+of what it finds besides. Times are CPU time on one core with warm caches, all
+systems in turn. Rows are medians.
 """
 
 import argparse
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,224 +22,182 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuindex import AdBatch, Index, IndexSettings, Query, SearchThreads, snapshots, warm
+from daemon.settings import Settings
+from gpuindex import AdBatch, SearchThreads, snapshots
 from gpuindex.postings import Postings
 
+from . import pisa, real
+from .own_index import OwnIndex
 from .peers import (
-    LOAD_ADS,
     GraphBlas,
+    Mkl,
     QdrantEdge,
     ScipyDelta,
     ScipyGemmDelta,
     System,
     TorchScipy,
-    installed,
+    best_of,
 )
-from .workload import FEATURES, PER_AD, SCALE, WIDTH, Ads, K, Weighted, queries
+from .rows import Rows, show
+from .workload import K, Weighted, Workload, zipf
 
-UPSERTS = 1_000
+ADS = 1_000_000
+REPEATS = 30
 TURNS = 3
+UPSERTS = 1_000
 
-# Share of headwater's candidates that an exact float search must have too; the
-# rest is what 6 bits of query weight cost at the cut.
-LEAST_OVERLAP = 0.9
+# For a first look: seconds instead of minutes, and no figures to quote.
+QUICK_ADS = 50_000
+QUICK_REPEATS = 3
+
+# What the best that a system finds add up to, over the true best: all but headwater add in
+# floating point, and what 6 bits of query weight cost at the cut is less than this.
+LEAST_SHARE = 0.99
 
 # Load beside which a query is measured: batches of 100 at 10,000 ads a second.
 WRITE_ADS = 100
 WRITE_EVERY_S = 0.01
 
 
-class Headwater:
-    """The index, in the layout that its own maintenance gives it."""
+@dataclass(frozen=True)
+class Systems:
+    """What is measured side by side; all scores are held against SciPy's."""
 
-    name = "headwater"
-    clock = staticmethod(time.thread_time)
+    own: OwnIndex
+    scipy: ScipyDelta
+    others: list[System]
 
-    def __init__(self, ads: Ads) -> None:
-        settings = IndexSettings(embedding_width=WIDTH, payload_width=1)
-        warm(settings)
-        self.index = Index(settings)
-        self.version = 1
-        for feature in range(FEATURES):
-            self.index.features.intern(f"feature={feature}")
-        for start in range(0, len(ads.ad_ids), LOAD_ADS):
-            self.upsert(self.prepared(ads, slice(start, start + LOAD_ADS)))
-            self.tidy()
-
-    def prepared(self, ads: Ads, rows: slice = slice(None)) -> AdBatch:
-        """Ads as the intake hands them over: decoded and embedded."""
-        self.version += 1
-        ad_ids = ads.ad_ids[rows]
-        count = len(ad_ids)
-        return AdBatch(
-            ad_ids=ad_ids,
-            versions=np.full(count, self.version, np.int64),
-            deleted=np.zeros(count, np.bool_),
-            feature_offsets=np.arange(0, PER_AD * count + 1, PER_AD, dtype=np.int32),
-            feature_ids=ads.features[rows].ravel(),
-            weights=ads.weights[rows].ravel(),
-            embeddings=ads.embeddings[rows],
-            payload=np.zeros((count, 1), np.int64),
-            targeting=[None] * count,
-        )
-
-    def tidy(self) -> None:
-        """Seal and fold, as the intake does between batches."""
-        while self.index.maintain():
-            pass
-        self.index.publish()
-
-    def upsert(self, ads: AdBatch) -> None:
-        self.index.apply(ads)
-        self.index.publish()
-
-    def sparse(self, query: Weighted, threads: SearchThreads | None = None) -> NDArray[np.int64]:
-        return self.search(query, "sparse", threads)
-
-    def full(self, query: Weighted) -> NDArray[np.int64]:
-        return self.search(query, "full")
-
-    def search(
-        self, query: Weighted, mode: Any, threads: SearchThreads | None = None
-    ) -> NDArray[np.int64]:
-        asked = Query(
-            feature_ids=query.features,
-            weights=query.weights,
-            vector=query.vector,
-            embedding_scale=SCALE,
-            now_ms=0,
-            seed=0,
-            mode=mode,
-        )
-        return self.index.view.search(asked, K, threads=threads).ad_ids
-
-    def bits(self) -> float:
-        """Bits per posting of the sealed shards, weights and pointers included."""
-        shards = self.index.view.shards
-        total = PER_AD * sum(shard.ads for shard in shards)
-        return 8 * sum(shard.postings.memory_bytes() for shard in shards) / total
+    @property
+    def all(self) -> list[System]:
+        return [self.own, self.scipy, *self.others]
 
 
-class Rows:
-    """Observations by axis and system, in the order of their first."""
-
-    def __init__(self) -> None:
-        self._observed: dict[tuple[str, str], list[float]] = {}
-
-    def add(self, axis: str, system: System, value: float) -> None:
-        self.add_named(axis, system.name, value)
-
-    def add_named(self, axis: str, name: str, value: float) -> None:
-        self._observed.setdefault((axis, name), []).append(value)
-
-    def clocked(self, axis: str, system: System, work: Callable[[], Any]) -> Any:
-        """Let a system do some work and add the CPU time that it took, in the axis's unit."""
-        started = system.clock()
-        result = work()
-        taken = system.clock() - started
-        self.add(axis, system, taken * 1e3 if _unit(axis) == "ms" else taken)
-        return result
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows as CONTRACT says: medians with their standard errors."""
-        return [
-            {
-                "axis": axis,
-                "system": system,
-                "value": float(np.median(values)),
-                "unit": _unit(axis),
-                "spread": _median_error(values),
-                "n": len(values),
-            }
-            for (axis, system), values in self._observed.items()
-        ]
-
-
-def _unit(axis: str) -> str:
-    for ending, unit in (("_ms", "ms"), ("_s", "s"), ("_ratio", "ratio"), ("_speedup", "ratio")):
-        if axis.endswith(ending):
-            return unit
-    return "bits"
-
-
-def _median_error(values: list[float]) -> float | None:
-    """The standard error of a median, from the absolute deviations from it."""
-    if len(values) < 2:
-        return None
-    deviation = 1.4826 * float(np.median(np.abs(np.array(values) - np.median(values))))
-    return 1.2533 * deviation / float(np.sqrt(len(values)))
-
-
-def measure(ads_count: int, repeats: int) -> list[dict[str, Any]]:
-    """Build all systems, then let them take turns."""
-    random = np.random.default_rng(0)
-    ads = Ads(np.arange(ads_count), random)
+def measure(
+    ads_count: int, repeats: int, retriever: Settings, pisa_python: Path | None
+) -> list[dict[str, Any]]:
+    """All axes of both workloads."""
     rows = Rows()
-    with TemporaryDirectory() as folder:
-        headwater, scipy_delta = Headwater(ads), ScipyDelta(ads)
-        _measure_size_and_build(headwater, scipy_delta, ads, rows)
-        qdrant = QdrantEdge(ads, Path(folder) / "qdrant")
-        systems: list[System] = [headwater, scipy_delta, ScipyGemmDelta(ads), qdrant]
-        if installed("graphblas"):
-            systems.append(GraphBlas(ads))
-        # Younger versions of some ads, which every query has to find.
-        young = Ads(random.choice(ads_count, UPSERTS, replace=False), random)
-        for system in systems:
-            system.upsert(system.prepared(young))
-        asked = queries(repeats, random)
-        for kind in asked:
-            for turn in range(TURNS):
-                found = {}
-                for system in systems[turn:] + systems[:turn]:
-                    found[system] = [
-                        rows.clocked(f"sparse_{kind}_ms", system, partial(system.sparse, query))
-                        for query in asked[kind]
-                    ]
-                for own in found.values():
-                    for candidates, exact in zip(own, found[scipy_delta], strict=True):
-                        _compare(candidates, exact)
-        dense: list[Any] = [headwater, scipy_delta]
-        if installed("torch"):
-            dense.append(TorchScipy(ads))
-        for kind in asked:
-            for _ in range(TURNS):
-                for system in dense:
-                    for query in asked[kind]:
-                        rows.clocked(f"full_{kind}_ms", system, partial(system.full, query))
-        _measure_threads(headwater, asked["heavy"], rows)
-        _measure_upserts(systems, ads_count, asked["light"], rows, random)
-        _measure_under_writes(headwater, ads_count, asked["heavy"], rows, random)
-        _measure_restore(headwater, Path(folder) / "snapshots", rows)
-        qdrant.shard.close()
+    random = np.random.default_rng(0)
+    _measure_zipf(zipf(ads_count, repeats, random), pisa_python, rows, random)
+    if why := real.missing(retriever):
+        print(f"axes of real data {why}")
+    else:
+        _measure_real(real.workload(retriever, ads_count, repeats), rows, random)
     return rows.rows()
 
 
-def _measure_size_and_build(
-    headwater: Headwater, scipy_delta: ScipyDelta, ads: Ads, rows: Rows
+def _measure_zipf(
+    workload: Workload, pisa_python: Path | None, rows: Rows, random: np.random.Generator
 ) -> None:
-    """Bytes as the index's own maintenance left them, and one build of everything."""
-    rows.add("bits_per_posting_weighted", headwater, headwater.bits())
-    rows.add("bits_per_posting_weighted", scipy_delta, scipy_delta.bits())
-    count = len(ads.ad_ids)
-    bounds = np.arange(0, PER_AD * count + 1, PER_AD)
-    keep = np.ones(count, np.uint8)
-    features = ads.features.ravel()
-    weights = ads.weights.ravel()
-    for _ in range(TURNS):
-        rows.clocked(
-            "build_s",
-            headwater,
-            partial(Postings.built, count, bounds, features, weights, keep, FEATURES),
+    """What is searched, how long its updates take, what it weighs."""
+    heavy, light = workload.queries["heavy_ms"], workload.queries["light_ms"]
+    with _systems(workload) as systems:
+        own, scipy = systems.own, systems.scipy
+        rows.add("bits_per_posting_weighted", own.name, own.bits())
+        rows.add("bits_per_posting_weighted", scipy.name, scipy.bits())
+        _measure_queries(systems, workload, "", rows, random)
+        _measure_threads(own, heavy, rows)
+        _measure_upserts(systems.all, workload, light, rows, random)
+        _measure_under_writes(own, workload, heavy, rows, random)
+        _measure_build(own, scipy, workload, rows)
+        _measure_restore(own, rows)
+    del systems, own, scipy
+    unweighted = replace(workload, ads=workload.ads.unweighted())
+    own = OwnIndex(unweighted)
+    rows.add("bits_per_posting", own.name, own.bits())
+    for query in [*heavy] * TURNS:
+        rows.clocked("sparse_heavy_ms/unweighted", own, partial(own.sparse, query))
+    if pisa_python:
+        for axis, ads in (
+            ("bits_per_posting_weighted", workload.ads),
+            ("bits_per_posting", unweighted.ads),
+        ):
+            sizes = pisa.bits(ads, len(workload.keys), pisa_python)
+            print(f"{axis} of PISA: {sizes}")
+            rows.add(axis, "pisa", min(sizes.values()))
+
+
+def _measure_real(workload: Workload, rows: Rows, random: np.random.Generator) -> None:
+    """The same ads in the order of their arrival, and as compaction puts them."""
+    ordered = OwnIndex(workload)
+    rows.add("bits_per_posting/reordered", ordered.name, ordered.bits())
+    for query in [*workload.queries["heavy_ms"]] * TURNS:
+        rows.clocked("sparse_heavy_ms/reordered", ordered, partial(ordered.sparse, query))
+        rows.clocked("full_heavy_ms/reordered", ordered, partial(ordered.full, query))
+    del ordered
+    with _systems(workload, order_fields=()) as systems:
+        for each in (systems.own, systems.scipy):
+            rows.add("bits_per_posting/real", each.name, each.bits())
+        _measure_queries(systems, workload, "/real", rows, random)
+
+
+@contextmanager
+def _systems(workload: Workload, **layout: Any) -> Iterator[Systems]:
+    """All systems with the ads of a workload."""
+    with TemporaryDirectory() as folder:
+        qdrant = QdrantEdge(workload, Path(folder))
+        yield Systems(
+            own=OwnIndex(workload, **layout),
+            scipy=ScipyDelta(workload),
+            others=[ScipyGemmDelta(workload), qdrant, GraphBlas(workload), Mkl(workload)],
         )
-        rows.clocked("build_s", scipy_delta, partial(scipy_delta._matrix, ads))
-    plain = Postings.built(count, bounds, features, np.full_like(weights, 255), keep, FEATURES)
-    rows.add("bits_per_posting", headwater, 8 * plain.memory_bytes() / len(features))
+        qdrant.shard.close()
 
 
-def _measure_threads(headwater: Headwater, asked: list[Weighted], rows: Rows) -> None:
+def _measure_queries(
+    systems: Systems, workload: Workload, variant: str, rows: Rows, random: np.random.Generator
+) -> None:
+    """Every query of every kind, in turns, and whether all find the best."""
+    # Younger versions of some ads, which every query has to find.
+    young = workload.young(UPSERTS, random)
+    for system in systems.all:
+        system.upsert(system.prepared(young))
+    own, scipy = systems.own, systems.scipy
+    dense = (own, scipy, TorchScipy(scipy))
+    for ending, asked in workload.queries.items():
+        for turn in range(TURNS):
+            for system in systems.all[turn:] + systems.all[:turn]:
+                for query in asked:
+                    axis = f"sparse_{ending}{variant}"
+                    found = rows.clocked(axis, system, partial(system.sparse, query))
+                    if turn == 0:
+                        _check(system, found, _exact(scipy, query))
+            for each in dense:
+                for query in asked:
+                    rows.clocked(f"full_{ending}{variant}", each, partial(each.full, query))
+
+
+def _exact(scipy: ScipyDelta, query: Weighted) -> NDArray[np.float32]:
+    """[A] float32, the score of every ad in its youngest version."""
+    scores, delta = scipy.scores(query)
+    scores[scipy.delta_ids] = delta
+    exact: NDArray[np.float32] = scores
+    return exact
+
+
+def _check(system: System, found: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    """Whether the best ads were found, by their sum: of equals, any will do."""
+    scores = np.maximum(scores, 0)
+    best = float(scores[best_of(scores)].sum())
+    if len(found) > K or float(scores[found].sum()) < LEAST_SHARE * best:
+        raise SystemExit(f"{system.name} found {scores[found].sum()} of {best}")
+
+
+def _measure_build(own: OwnIndex, scipy: ScipyDelta, workload: Workload, rows: Rows) -> None:
+    """Lists of all ads at once, compressed or not."""
+    ads = workload.ads
+    keep = np.ones(len(ads), np.uint8)
+    inverted = (len(ads), ads.bounds, ads.features, ads.weights, keep, len(workload.keys))
+    for _ in range(TURNS):
+        rows.clocked("build_s", own, partial(Postings.built, *inverted))
+        rows.clocked("build_s", scipy, partial(scipy.built, ads))
+
+
+def _measure_threads(own: OwnIndex, asked: Sequence[Weighted], rows: Rows) -> None:
     """Wall time of a heavy query on one thread over that on two, and so for copying memory.
 
-    Each in turn, pairwise, so that what else the machine does is in both.
+    One, two, two, one, the query and the copy in turn: what else the machine
+    does is in all of them.
     """
     source = np.ones(64_000_000, np.uint8)
     copied = np.empty_like(source)
@@ -245,29 +206,30 @@ def _measure_threads(headwater: Headwater, asked: list[Weighted], rows: Rows) ->
     def copy(part: slice) -> None:
         copied[part] = source[part]
 
+    def speedup(one: Callable[[], Any], two: Callable[[], Any]) -> float:
+        times = [_wall_s(work) for work in (one, two, two, one)]
+        return (times[0] + times[3]) / (times[1] + times[2])
+
     threads = SearchThreads(2)
-    for _ in range(TURNS):
-        for query in asked:
-            headwater.sparse(query)
-            one = _wall_s(partial(headwater.sparse, query))
-            two = _wall_s(partial(headwater.sparse, query, threads))
-            rows.add("two_core_speedup", headwater, one / two)
-            one = _wall_s(partial(copy, slice(None)))
-            two = _wall_s(partial(threads.map, copy, halves))
-            rows.add_named("two_core_speedup", "memory_copy", one / two)
+    own.sparse(asked[0], threads)
+    for query in [*asked] * TURNS:
+        gain = speedup(partial(own.sparse, query), partial(own.sparse, query, threads))
+        rows.add("two_core_speedup", own.name, gain)
+        gain = speedup(partial(copy, slice(None)), partial(threads.map, copy, halves))
+        rows.add("two_core_speedup", "memory_copy", gain)
     threads.close()
 
 
 def _measure_upserts(
     systems: list[System],
-    ads_count: int,
-    light: list[Weighted],
+    workload: Workload,
+    light: Sequence[Weighted],
     rows: Rows,
     random: np.random.Generator,
 ) -> None:
     """The same new versions for all, from decoded to searchable, and to found."""
     for axis, count in (("upsert_1000_ms", UPSERTS), ("upsert_one_ms", 1), ("upsert_found_ms", 1)):
-        young = [Ads(random.choice(ads_count, count, replace=False), random) for _ in light]
+        young = [workload.young(count, random) for _ in light]
         for system in systems:
             for ads, query in zip(young, light, strict=True):
                 prepared = system.prepared(ads)
@@ -282,43 +244,36 @@ def _measure_upserts(
 
 
 def _measure_under_writes(
-    headwater: Headwater,
-    ads_count: int,
-    heavy: list[Weighted],
+    own: OwnIndex,
+    workload: Workload,
+    heavy: Sequence[Weighted],
     rows: Rows,
     random: np.random.Generator,
 ) -> None:
     """A heavy query's own CPU time while another thread writes, over that while none does."""
-    batches = [
-        headwater.prepared(Ads(random.choice(ads_count, WRITE_ADS, replace=False), random))
-        for _ in range(200)
-    ]
-
-    def idle_then_written() -> None:
-        idle = [_cpu_s(partial(headwater.sparse, query)) for query in heavy]
+    batches = [own.prepared(workload.young(WRITE_ADS, random)) for _ in range(200)]
+    for _ in range(TURNS):
+        idle = [_thread_s(partial(own.sparse, query)) for query in heavy]
         stop = threading.Event()
-        writer = threading.Thread(target=_write, args=(headwater, batches, stop))
+        writer = threading.Thread(target=_write, args=(own, batches, stop))
         writer.start()
-        written = [_cpu_s(partial(headwater.sparse, query)) for query in heavy]
+        written = [_thread_s(partial(own.sparse, query)) for query in heavy]
         stop.set()
         writer.join()
         for quiet, busy in zip(idle, written, strict=True):
-            rows.add("query_under_writes_ratio", headwater, busy / quiet)
-
-    for _ in range(TURNS):
-        idle_then_written()
+            rows.add("query_under_writes_ratio", own.name, busy / quiet)
 
 
-def _write(headwater: Headwater, batches: list[AdBatch], stop: threading.Event) -> None:
+def _write(own: OwnIndex, batches: list[AdBatch], stop: threading.Event) -> None:
     """Apply batches at the rate of the load, with a compaction always under way."""
-    index = headwater.index
+    index = own.index
     due = time.perf_counter()
     while not stop.is_set():
         # The same ads again, each time as newer versions.
-        headwater.version += 1
-        batch = batches[headwater.version % len(batches)]
-        batch.versions[:] = headwater.version
-        headwater.upsert(batch)
+        own.version += 1
+        batch = batches[own.version % len(batches)]
+        batch.versions[:] = own.version
+        own.upsert(batch)
         if not index.compacting:
             index.start_compaction(0)
         index.maintain()
@@ -326,12 +281,14 @@ def _write(headwater: Headwater, batches: list[AdBatch], stop: threading.Event) 
         stop.wait(max(0.0, due - time.perf_counter()))
 
 
-def _measure_restore(headwater: Headwater, folder: Path, rows: Rows) -> None:
+def _measure_restore(own: OwnIndex, rows: Rows) -> None:
     """CPU time to read a snapshot of all ads back until it is published."""
-    snapshots.write(headwater.index, folder, {}, {})
-    rows.clocked(
-        "restore_s", headwater, partial(snapshots.load_latest, folder, headwater.index.settings)
-    )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        snapshots.write(own.index, folder, {}, {})
+        load = partial(snapshots.load_latest, folder, own.index.settings)
+        for _ in range(TURNS):
+            rows.clocked("restore_s", own, load)
 
 
 def _wall_s(work: Callable[[], Any]) -> float:
@@ -340,38 +297,37 @@ def _wall_s(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def _cpu_s(work: Callable[[], Any]) -> float:
+def _thread_s(work: Callable[[], Any]) -> float:
     started = time.thread_time()
     work()
     return time.thread_time() - started
-
-
-def _compare(found: NDArray[np.int64], exact: NDArray[np.int64]) -> None:
-    overlap = len(np.intersect1d(found, exact)) / max(1, min(len(found), len(exact)))
-    if overlap < LEAST_OVERLAP:
-        raise SystemExit(f"the systems disagree: {overlap:.3f} of the candidates are shared")
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the rows, each peer as a multiple of headwater."""
-    own = {row["axis"]: row["value"] for row in rows if row["system"] == Headwater.name}
-    for row in rows:
-        spread = "" if row["spread"] is None else f" +- {row['spread']:.3f}"
-        print(
-            f"{row['axis']:28} {row['system']:12} {row['value'] / own[row['axis']]:8.2f}x "
-            f"{row['value']:10.3f}{spread} {row['unit']}"
-        )
 
 
 def main() -> None:
     """Measure, print, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, default=200_000)
-    parser.add_argument("--repeats", type=int, default=30, help="queries and upserts of each kind")
+    parser.add_argument("--quick", action="store_true", help="few ads, for a first look")
+    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
+    parser.add_argument("--repeats", type=int, help="queries and upserts of each kind")
+    parser.add_argument("--retriever", default=real.RETRIEVER, help="name of the checkpoint")
+    parser.add_argument("--state-dir", type=Path, default=Path(".headwater"))
+    parser.add_argument(
+        "--pisa", type=Path, metavar="PYTHON", help="a Python that has pyterrier-pisa"
+    )
     options = parser.parse_args()
-    rows = measure(options.ads, options.repeats)
+    rows = measure(
+        options.ads or (QUICK_ADS if options.quick else ADS),
+        options.repeats or (QUICK_REPEATS if options.quick else REPEATS),
+        real.settings_with(options.retriever, options.state_dir),
+        options.pisa,
+    )
     show(rows)
+    gains = {row["system"]: row["value"] for row in rows if row["axis"] == "two_core_speedup"}
+    print(
+        f"two cores: {gains['headwater']:.2f} times as fast, "
+        f"{gains['headwater'] / gains['memory_copy']:.2f} of what copying memory gains"
+    )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from daemon import models, quality
 from daemon.clock import ReplayClock
-from daemon.datasets import complete_journey as journey
 from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories
@@ -26,11 +25,9 @@ from daemon.scoring import Scorer
 from daemon.settings import Settings
 from daemon.translate import ad_batch
 from gpuindex import Index, IndexSettings
-from stream.codec import decode_ad, decode_event
-from stream.histories import HistoryStore
 from stream.records import ScoreRequest
-from stream.settings import Kafka
-from stream.topics import ADS
+
+from . import real
 
 # 12 is as good as exact: a step is 1/4,095 of the greatest weight.
 BITS = (2, 4, 6, 12)
@@ -39,37 +36,17 @@ REFERENCE_BITS = 12
 ADS_ASKED = 1_000
 
 
-@dataclass(frozen=True)
-class Record:
-    """A record as the codec wants it."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-    partition: int = 0
-    offset: int = 0
-    timestamp: int = 0
-
-
 class WeekOfAds:
     """The ads of a week in an index, and histories of those who are asked about."""
 
     def __init__(self, week: int, settings: Settings, served: models.Models, folder: Path) -> None:
         self.questions = quality.Week(week).questions
-        kafka = Kafka("", "")
-        recording = journey.Recording(kafka, week, week)
         self._index = Index(IndexSettings(served.embedding_width, served.payload_width))
         self._features = FeatureMap(self._index.features, served.encoder)
-        records = [Record(*record) for record in recording.ad_changes(recording.start_ms)]
-        ads = [decode_ad(record) for record in records if record.topic == kafka.topic(ADS)]
-        self._index.apply(ad_batch(ads, self._features, served))
+        self._index.apply(ad_batch(real.ads_of(week, week), self._features, served))
         self._published = Published(self._index.publish(), {})
-        asked = {b"%d" % question.user_id for question in self.questions}
-        self._store = HistoryStore.open(folder / str(week), settings.history.events)
-        past = recording.events(recording.first_ms, recording.start_ms)
-        events = [Record(*record) for record in past if record[1] in asked]
-        self._store.apply([decode_event(record, recording.start_ms) for record in events], {})
+        asked = [question.user_id for question in self.questions]
+        self._store = real.histories(week, asked, settings, folder / str(week))
         self._settings, self._served = settings, served
 
     def scorer(self, bits: int) -> Scorer:
@@ -89,14 +66,14 @@ class WeekOfAds:
         )
 
 
-def measure(settings: Settings) -> list[dict[str, Any]]:
-    """Ask every question with every number of bits."""
+def measure(settings: Settings, weeks: Sequence[int]) -> list[dict[str, Any]]:
+    """Ask every question of some weeks with every number of bits."""
     served = models.load(settings)
     recalls: defaultdict[int, list[float]] = defaultdict(list)
     shared: defaultdict[int, list[float]] = defaultdict(list)
     times_ms: defaultdict[int, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        for number in QUALITY_WEEKS:
+        for number in weeks:
             week = WeekOfAds(number, settings, served, Path(folder))
             scorers = {bits: week.scorer(bits) for bits in BITS}
             for question in week.questions:
@@ -155,15 +132,16 @@ def main() -> None:
     """Measure, print, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--retriever", default="retriever-demo", help="name of the checkpoint")
+    parser.add_argument("--quick", action="store_true", help="one week, for a first look")
+    parser.add_argument("--retriever", default=real.RETRIEVER, help="name of the checkpoint")
     parser.add_argument("--state-dir", type=Path, default=Path(".headwater"))
     options = parser.parse_args()
-    settings = Settings(
-        models={"retriever": options.retriever}, worker={"state_dir": options.state_dir}
-    )
-    if not (settings.checkpoints / options.retriever).is_dir():
-        raise SystemExit(f"no checkpoint {options.retriever}; `make demo` trains it")
-    rows = measure(settings)
+    settings = real.settings_with(options.retriever, options.state_dir)
+    rows: list[dict[str, Any]] = []
+    if why := real.missing(settings):
+        print(why)
+    else:
+        rows = measure(settings, QUALITY_WEEKS[:1] if options.quick else QUALITY_WEEKS)
     for row in rows:
         print(f"{row['axis']:32} {row['value']:9.4f} +- {row['spread']:.4f} {row['unit']}")
     if options.json:

@@ -63,6 +63,20 @@ def test_a_failure_stops_no_other_benchmark_and_is_told(folder: Path) -> None:
     assert [row["axis"] for row in rows] == ["sound_s"]
 
 
+def test_a_quick_run_is_asked_of_those_that_have_one(folder: Path) -> None:
+    quick = MEASURING.replace("{axis}", "with_quick_s").replace(
+        "json.dumps(rows)", 'json.dumps(rows if "--quick" in sys.argv else [])'
+    )
+    (folder / "small.py").write_text(quick)
+    (folder / "whole.py").write_text(
+        MEASURING.replace("{axis}", "whole_s") + "    assert len(sys.argv) == 3"
+    )
+    done = run(folder, "--quick", "--json", "rows.json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((folder.parent / "rows.json").read_text())
+    assert [row["axis"] for row in rows] == ["with_quick_s", "whole_s"]
+
+
 def test_an_unknown_benchmark_is_named_with_the_known_ones(folder: Path) -> None:
     (folder / "sound.py").write_text(MEASURING)
     done = run(folder, "sounds")
@@ -79,4 +93,6 @@ def test_every_benchmark_writes_rows_and_is_documented(name: str) -> None:
         text=True,
     )
     assert "--json" in shown.stdout, shown.stderr
+    # Parsed and documented, where there is one.
+    assert ("--quick" in shown.stdout) == runner.has_quick_run(name)
     assert f"benchmarks.{name}" in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
