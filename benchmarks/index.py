@@ -26,7 +26,7 @@ from daemon.settings import Settings
 from gpuindex import AdBatch, SearchThreads, snapshots
 from gpuindex.postings import Postings
 
-from . import pisa, real
+from . import pisa, real, table
 from .own_index import OwnIndex
 from .peers import (
     GraphBlas,
@@ -315,7 +315,13 @@ def main() -> None:
     parser.add_argument(
         "--pisa", type=Path, metavar="PYTHON", help="a Python that has pyterrier-pisa"
     )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="only print README's table of the rows in FILE"
+    )
     options = parser.parse_args()
+    if options.table:
+        print(table.markdown(json.loads(options.table.read_text())))
+        return
     rows = measure(
         options.ads or (QUICK_ADS if options.quick else ADS),
         options.repeats or (QUICK_REPEATS if options.quick else REPEATS),
