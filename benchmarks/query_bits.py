@@ -23,7 +23,6 @@ from daemon.histories import EncodedHistories
 from daemon.index_writer import Published
 from daemon.scoring import Scorer
 from daemon.settings import Settings
-from daemon.translate import ad_batch
 from gpuindex import Index, IndexSettings
 from stream.records import ScoreRequest
 
@@ -43,7 +42,7 @@ class WeekOfAds:
         self.questions = quality.Week(week).questions
         self._index = Index(IndexSettings(served.embedding_width, served.payload_width))
         self._features = FeatureMap(self._index.features, served.encoder)
-        self._index.apply(ad_batch(real.ads_of(week, week), self._features, served))
+        self._index.apply(real.ads_of(week, week, self._features, served))
         self._published = Published(self._index.publish(), {})
         asked = [question.user_id for question in self.questions]
         self._store = real.histories(week, asked, settings, folder / str(week))

@@ -20,12 +20,11 @@ from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories
 from daemon.settings import Settings
-from daemon.translate import ad_batch
+from daemon.translate import AdColumns
 from gpuindex import AdBatch, FeatureDictionary
 from model.features import Request
 from stream.codec import decode_ad, decode_event
 from stream.histories import HistoryStore
-from stream.records import AdChange
 from stream.settings import Kafka
 from stream.topics import ADS
 
@@ -62,14 +61,16 @@ def missing(settings: Settings) -> str | None:
     return f"skipped: no checkpoint {name} in {settings.checkpoints}; `make demo` trains it"
 
 
-def ads_of(first_week: int, last_week: int) -> list[AdChange]:
-    """The ads of some weeks, as they come week by week."""
+def ads_of(first_week: int, last_week: int, features: FeatureMap, served: models.Models) -> AdBatch:
+    """The ads of some weeks, as they come week by week, as the intake makes columns of them."""
     recording = journey.Recording(KAFKA, first_week, last_week)
-    mondays = [journey.week_start_ms(week) for week in range(first_week, last_week + 1)]
-    records = (Record(*record) for monday in mondays for record in recording.ad_changes(monday))
-    return [
-        decode_ad(record) for record in records if record.topic == KAFKA.topic(ADS) and record.value
-    ]
+    columns = AdColumns(features, served)
+    for week in range(first_week, last_week + 1):
+        for change in recording.ad_changes(journey.week_start_ms(week)):
+            record = Record(*change)
+            if record.topic == KAFKA.topic(ADS) and record.value:
+                columns.add(decode_ad(record))
+    return columns.batch()
 
 
 def histories(week: int, user_ids: Iterable[int], settings: Settings, folder: Path) -> HistoryStore:
@@ -92,8 +93,7 @@ def workload(settings: Settings, ads_count: int, queries_count: int) -> Workload
     served = models.load(settings)
     dictionary = FeatureDictionary()
     features = FeatureMap(dictionary, served.encoder)
-    batch = ad_batch(ads_of(journey.FIRST_WEEK, journey.LAST_WEEK), features, served)
-    listed = _as_ads(batch)
+    listed = _as_ads(ads_of(journey.FIRST_WEEK, journey.LAST_WEEK, features, served))
     assert served.retriever is not None
     return Workload(
         ads=listed.likened(np.arange(ads_count), np.arange(ads_count) % len(listed)),
