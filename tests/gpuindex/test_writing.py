@@ -75,6 +75,28 @@ def test_a_deleted_version_is_remembered_for_its_time_and_then_forgotten(
     assert [state.eligible for state in states] == expected
 
 
+def test_a_delivery_state_touches_neither_postings_nor_slots(
+    new_index: Any, catalog: Any, new_query: Any
+) -> None:
+    """It shuts ads out of the next view all the same."""
+    index = new_index(2)
+    known = catalog.drawn(900, [0.5, 0.9])
+    index.apply(known.batch(slice(0, 600)))
+    index.seal()
+    index.apply(known.batch(slice(600, None)))
+    before = index.publish()
+    stored = [bytes(array) for shard in before.shards for array in shard.tensors().values()]
+    assert index.apply_delivery(known.delivery()).applied == 900
+    after = index.publish()
+    assert all(new is old for new, old in zip(after.shards, before.shards, strict=True))
+    assert stored == [bytes(each) for shard in after.shards for each in shard.tensors().values()]
+    np.testing.assert_array_equal(after.table, before.table)
+    assert (after.tail.first_slot, after.tail.ads) == (before.tail.first_slot, before.tail.ads)
+    found = after.search(new_query(2, "full"), 900)
+    assert sorted(found.ad_ids.tolist()) == sorted(known.ad_ids[known.open].tolist())
+    assert len(before.search(new_query(2, "full"), 900)) == 900
+
+
 def test_a_delete_without_a_version_is_one_past_the_known_one(new_index: Any, catalog: Any) -> None:
     index = new_index(1)
     known = catalog.drawn(1, [1.0])
