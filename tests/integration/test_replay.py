@@ -194,8 +194,10 @@ async def test_speed_decides_how_long_the_paced_part_takes(
     assert {MONDAY_2 + hour * HOUR_MS for hour in (1, 2, 3)} <= set(arrivals)
 
 
-def test_the_verb_publishes_into_topics_that_it_creates(kafka: Kafka) -> None:
-    stretch = ["--from", "2", "--to", "2", "--until-ms", str(MONDAY_2)]
+async def test_the_verb_publishes_into_topics_that_it_creates_with_as_many_ads_as_asked(
+    kafka: Kafka,
+) -> None:
+    stretch = ["--from", "2", "--to", "2", "--until-ms", str(MONDAY_2), "--ads", "1500"]
     where = ["--bootstrap", kafka.bootstrap, "--prefix", kafka.prefix]
     done = subprocess.run(
         [sys.executable, "-m", "daemon", "replay", *stretch, *where, "--json"],
@@ -210,6 +212,7 @@ def test_the_verb_publishes_into_topics_that_it_creates(kafka: Kafka) -> None:
     assert printed["time_ms"] == MONDAY_2
     expected = Recording(kafka, 2, 2).count_events(0, MONDAY_2)
     assert printed["records"][kafka.topic(USER_EVENTS)] == expected
+    assert len({record.key for record in await read_all(kafka, ADS)}) == 1_500
 
 
 @pytest.mark.parametrize(
