@@ -20,6 +20,7 @@ from daemon.clock import ReplayClock
 from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories
+from daemon.impressions import Impressions
 from daemon.index_writer import Published
 from daemon.scoring import Scorer
 from daemon.settings import Settings
@@ -62,6 +63,7 @@ class WeekOfAds:
             clock=ReplayClock(),
             settings=self._settings.scoring,
             query_bits=bits,
+            impressions=Impressions(self._settings.impressions, self._features),
         )
 
 
@@ -81,7 +83,7 @@ def measure(settings: Settings, weeks: Sequence[int]) -> list[dict[str, Any]]:
                     request = _request(question)
                     scorer.score(request)
                     began = time.thread_time()
-                    answer = scorer.score(request)
+                    answer = scorer.score(request).response
                     times_ms[bits].append((time.thread_time() - began) * 1e3)
                     lists[bits] = quality.one_per_product(ad.ad_id for ad in answer.ads)
                     recalls[bits].append(quality.recall(lists[bits], question.bought))

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from gpuindex import Candidates, Query, explain
+from gpuindex import Candidates, Query, SearchThreads, explain
 from model.features import Encoder, Request
 from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
 from stream.records import (
@@ -133,6 +133,8 @@ class Scorer:
         self._clock = clock
         self._settings = settings
         self._query_bits = query_bits
+        threads = settings.search_threads
+        self._threads = SearchThreads(threads) if threads > 1 else None
         self._impressions = impressions
 
     def score(self, request: ScoreRequest) -> Scored:
@@ -150,7 +152,7 @@ class Scorer:
             flags.append("cold_start")
         with_features = time.perf_counter()
 
-        found = asked.published.view.search(asked.query, asked.cut, among)
+        found = asked.published.view.search(asked.query, asked.cut, among, self._threads)
         if among is not None and len(found.ad_ids) < len(among):
             flags.append("candidates_missing")
         if not len(found.ad_ids):

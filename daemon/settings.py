@@ -131,6 +131,12 @@ class ScoringSection(Section):
     max_candidates: int = Field(
         default=5_000, ge=1, le=100_000, description="most ads that a request may ask for or name"
     )
+    search_threads: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="threads that share one search of more than 65,280 ads; 1 suits a busy worker",
+    )
     max_queue: int = Field(
         default=256,
         ge=1,
