@@ -68,28 +68,34 @@ class Shard:
         """[W] int64, the latest slot of each ad id, or -1."""
         return latest_of(self.columns.ad_ids, self.order, wanted)
 
+    def table_arrays(self) -> dict[int, NDArray[Any]]:
+        """The arrays whose addresses the shard table holds, by its field."""
+        return {
+            shards.AD_IDS: self.columns.ad_ids,
+            shards.TARGETING: self.columns.targeting,
+            shards.EMBEDDINGS: self.columns.embeddings,
+            shards.FEATURES: self.postings.features,
+            shards.BUCKETS: self.postings.buckets,
+            shards.STARTS: self.postings.starts,
+            shards.CODES: self.postings.codes,
+            shards.DATA: self.postings.data,
+        }
+
     def table_row(self, first_slot: int) -> Int64:
         """[FIELDS] int64, the shard's row of the shard table.
 
         It holds addresses: whoever keeps the row keeps the shard.
         """
-        postings = self.postings
         row = np.zeros(shards.FIELDS, np.int64)
         row[shards.FIRST_SLOT] = first_slot
         row[shards.ADS] = self.ads
         row[shards.SHARD_ADS] = self.ads
         row[shards.WIDTH] = self.columns.embeddings.shape[1]
-        row[shards.AD_IDS] = self.columns.ad_ids.ctypes.data
-        row[shards.TARGETING] = self.columns.targeting.ctypes.data
-        row[shards.EMBEDDINGS] = self.columns.embeddings.ctypes.data
-        row[shards.LISTS] = len(postings.features)
-        row[shards.FEATURES] = postings.features.ctypes.data
-        row[shards.BUCKETS] = postings.buckets.ctypes.data
-        row[shards.BUCKET_SHIFT] = postings.bucket_shift
-        row[shards.BUCKET_COUNT] = len(postings.buckets) - 1
-        row[shards.STARTS] = postings.starts.ctypes.data
-        row[shards.CODES] = postings.codes.ctypes.data
-        row[shards.DATA] = postings.data.ctypes.data
+        row[shards.LISTS] = len(self.postings.features)
+        row[shards.BUCKET_SHIFT] = self.postings.bucket_shift
+        row[shards.BUCKET_COUNT] = len(self.postings.buckets) - 1
+        for field, array in self.table_arrays().items():
+            row[field] = array.ctypes.data
         return row
 
     def tensors(self) -> dict[str, NDArray[Any]]:

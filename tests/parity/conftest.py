@@ -23,12 +23,12 @@ from gpuindex.kernels.cpu import build as cpu_build
 from gpuindex.kernels.cpu import compact as cpu_compact
 from gpuindex.kernels.cpu import dense as cpu_dense
 from gpuindex.kernels.cpu import score as cpu_score
-from gpuindex.kernels.cpu import shards
 from gpuindex.kernels.cpu import topk as cpu_topk
 from gpuindex.kernels.cuda import build as cuda_build
 from gpuindex.kernels.cuda import compact as cuda_compact
 from gpuindex.kernels.cuda import dense as cuda_dense
 from gpuindex.kernels.cuda import device
+from gpuindex.kernels.cuda import mark as cuda_mark
 from gpuindex.kernels.cuda import score as cuda_score
 from gpuindex.kernels.cuda import topk as cuda_topk
 from gpuindex.kernels.cuda.compiled import Kernel, load
@@ -36,19 +36,6 @@ from gpuindex.postings import Postings
 from gpuindex.shard import Shard, shard_table
 
 Array = NDArray[Any]
-
-# The fields of the shard table that hold addresses, and whose.
-ADDRESSES_OF: dict[int, Callable[[Shard], Array]] = {
-    shards.AD_IDS: lambda shard: shard.columns.ad_ids,
-    shards.TARGETING: lambda shard: shard.columns.targeting,
-    shards.EMBEDDINGS: lambda shard: shard.columns.embeddings,
-    shards.FEATURES: lambda shard: shard.postings.features,
-    shards.BUCKETS: lambda shard: shard.postings.buckets,
-    shards.STARTS: lambda shard: shard.postings.starts,
-    shards.CODES: lambda shard: shard.postings.codes,
-    shards.DATA: lambda shard: shard.postings.data,
-}
-
 
 class SimulatedGpu:
     """A device whose kernels run in the simulator, on NumPy's arrays."""
@@ -100,6 +87,9 @@ class Twins:
     dense: Callable[..., Any]
     topk: Callable[..., Any]
     fold: Callable[..., Any]
+    label: Callable[..., Any]
+    sort_by_label: Callable[..., Any]
+    mark: Callable[..., Any]
     put: Callable[[Array], Any]
     get: Callable[[Any], Array]
     address: Callable[[Any], int]
@@ -109,8 +99,8 @@ class Twins:
         table = shard_table(list(placed))
         held = []
         for row, (_, shard) in zip(table, placed, strict=True):
-            for field, array_of in ADDRESSES_OF.items():
-                held.append(self.put(array_of(shard)))
+            for field, array in shard.table_arrays().items():
+                held.append(self.put(array))
                 row[field] = self.address(held[-1])
         return self.put(table), held
 
@@ -121,6 +111,9 @@ CUDA_OPERATIONS = {
     "dense": cuda_dense.dense,
     "topk": cuda_topk.topk,
     "fold": cuda_compact.fold,
+    "label": cuda_compact.label,
+    "sort_by_label": cuda_compact.sort_by_label,
+    "mark": cuda_mark.mark,
 }
 CPU_OPERATIONS = {
     "build": cpu_build.build,
@@ -128,6 +121,9 @@ CPU_OPERATIONS = {
     "dense": cpu_dense.dense,
     "topk": cpu_topk.topk,
     "fold": cpu_compact.fold,
+    "label": cpu_compact.label,
+    "sort_by_label": cpu_compact.sort_by_label,
+    "mark": cpu_score.mark,
 }
 
 

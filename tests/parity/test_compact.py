@@ -78,3 +78,35 @@ def test_slots_of_every_block_are_moved(twins: Any, ads: Any) -> None:
     moved = np.arange(len(matrix)) - 1
     made, _ = folded(twins, parts, moved, len(matrix) - 1, 1_000)
     assert_folded(made, parts, moved, len(matrix) - 1)
+
+
+def test_slots_are_labelled_by_the_greatest_of_the_features_that_their_ads_have(
+    twins: Any, ads: Any
+) -> None:
+    """Lists of every encoding; a feature that no shard has labels nothing."""
+    parts = [ads.in_every_encoding(1_300), ads.in_every_encoding(400, seed=1)]
+    matrix = np.concatenate([part.matrix for part in parts])
+    table, _held = twins.table([(0, parts[0].shard()), (1_300, parts[1].shard())])
+    unheard = matrix.shape[1]
+    features = np.append(np.arange(0, unheard, 2), unheard).astype(np.int32)
+    labels = twins.get(twins.label(table, len(matrix), twins.put(features)))
+    has = np.hstack((matrix[:, features[:-1]] > 0, np.zeros((len(matrix), 1), np.bool_)))
+    greatest = len(features) - 1 - has[:, ::-1].argmax(axis=1)
+    assert labels.tolist() == np.where(has.any(axis=1), greatest, len(features)).tolist()
+    assert labels.dtype == np.int32
+
+
+def test_no_features_label_every_slot_alike(twins: Any, ads: Any) -> None:
+    table, _held = twins.table([(0, ads.drawn(70, [0.5]).shard())])
+    labels = twins.get(twins.label(table, 70, twins.put(np.zeros(0, np.int32))))
+    assert labels.tolist() == [0] * 70
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_slots_of_one_label_stay_in_the_order_given(twins: Any, count: int) -> None:
+    random = np.random.default_rng(5)
+    slots = random.permutation(600)[:count].astype(np.int32)
+    labels = random.integers(0, 7, 600).astype(np.int32)
+    ordered = twins.get(twins.sort_by_label(twins.put(slots), twins.put(labels), 7))
+    assert ordered.tolist() == slots[np.argsort(labels[slots], kind="stable")].tolist()
+    assert ordered.dtype == np.int32

@@ -14,7 +14,10 @@ from gpuindex.slots import NEVER
 from gpuindex.view import IndexView
 
 
-@pytest.mark.parametrize("name", ["build", "score", "dense", "topk", "fold"])
+OPERATIONS = ["build", "score", "dense", "topk", "mark", "fold", "label", "sort_by_label"]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_twins_have_one_name_and_one_signature(
     cpu_operations: dict[str, Any], cuda_operations: dict[str, Any], name: str
 ) -> None:

@@ -1,7 +1,7 @@
 """Folding of shards on a GPU: their posting lists merged for the ads' new slots.
 
-A warp decodes a list, its lanes taking neighbouring entries. As in `build`, one
-pass counts and one places, and the new lists are put into order and encoded.
+As in `build`, one pass counts and one places, and the new lists are put into
+order and encoded.
 """
 
 from typing import Any
@@ -9,35 +9,13 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from ..cpu.encodings import (
-    BITMAP,
-    BLOCK_SLOTS,
-    DENSE,
-    ENCODING_MASK,
-    FULL_WEIGHT,
-    GAP_STEP,
-    RAW,
-    U8,
-    U16,
-    WEIGHTED,
-    WORD_BYTES,
-)
-from ..cpu.shards import FIRST_SLOT, LISTS, SHARD_ADS
+from ..cpu.encodings import RAW, U8, U16
+from ..cpu.shards import LISTS, SHARD_ADS
 from . import shards
-from .compiled import (
-    FULL_WARP,
-    WARP_LANES,
-    array,
-    inlined,
-    int32,
-    int64,
-    kernel,
-    load,
-    prefix_sum,
-    uint8,
-)
+from .compiled import WARP_LANES, array, inlined, int32, int64, kernel, uint8
 from .device import current, spread
 from .encode import encoded
+from .lists import reader
 
 THREADS = 256
 
@@ -77,17 +55,9 @@ def list_lists(table: Any, bounds: Any, features: Any, most: Any) -> None:
 
 
 @inlined
-def take(
-    number: int,
-    slot: int,
-    weight: int,
-    moved: Any,
-    cursors: Any,
-    lists: Any,
-    slots: Any,
-    weights: Any,
-) -> None:
+def take(slot: int, weight: int, context: Any) -> None:
     """Count a posting at its new slot, if it has one, and place it if there is room."""
+    number, moved, cursors, lists, slots, weights = context
     to = moved[slot]
     if to >= 0:
         at = cuda.atomic.add(cursors, number, 1)
@@ -95,6 +65,9 @@ def take(
             lists[at] = number
             slots[at] = to
             weights[at] = weight
+
+
+read_and_take = reader(take)
 
 
 @kernel(
@@ -123,70 +96,12 @@ def merge(
         slots: [P] int32.
         weights: [P] uint8.
     """
-    lane = cuda.laneid
     item = np.int64(cuda.grid(1) // WARP_LANES)
     while item < table.shape[0] * wanted.shape[0]:
         shard = item // wanted.shape[0]
         number = item - shard * wanted.shape[0]
-        first = table[shard, FIRST_SLOT]
-        ads = table[shard, SHARD_ADS]
         listed = shards.locate(table, shard, wanted[number])
-        # Behind every encoding, so that an absent list passes all branches.
-        encoding = ENCODING_MASK
-        begin = np.int64(0)
-        if listed >= 0:
-            encoding = shards.encoding(table, shard, listed)
-            begin = shards.address(table, shard, listed)
-        if encoding in (U16, U8):
-            entry = np.int64(0)
-            for block in range(shards.shard_blocks(table, shard)):
-                count = shards.count(table, shard, listed, block)
-                values = shards.entry_address(table, shard, listed, entry)
-                own = shards.weight_address(table, shard, listed, entry)
-                slot = first + block * BLOCK_SLOTS
-                if encoding == U8:
-                    # The first gap is 1.
-                    slot += shards.first_low(table, shard, listed, block) - 1
-                p = np.int64(0)
-                while p < count:
-                    gap = np.int32(0)
-                    through = np.int32(0)
-                    here = p + lane < count
-                    if encoding == U16 and here:
-                        through = np.int32(load(values + 2 * (p + lane), np.uint16))
-                    elif encoding == U8:
-                        if here:
-                            gap = np.int32(load(values + p + lane, np.uint8))
-                        through = prefix_sum(gap)
-                    if here and gap != GAP_STEP:
-                        weight = shards.weight_at(own, p + lane)
-                        take(number, slot + through, weight, moved, cursors, lists, slots, weights)
-                    if encoding == U8:
-                        slot += cuda.shfl_sync(FULL_WARP, through, WARP_LANES - 1)
-                    p += WARP_LANES
-                entry += count
-        elif encoding == RAW:
-            count = shards.raw_entries(table, shard, listed)
-            own = np.int64(0)
-            if shards.code(table, shard, listed) & WEIGHTED:
-                own = begin + WORD_BYTES * count
-            p = np.int64(lane)
-            while p < count:
-                slot = first + load(begin + 4 * p, np.int32)
-                weight = shards.weight_at(own, p)
-                take(number, slot, weight, moved, cursors, lists, slots, weights)
-                p += WARP_LANES
-        elif encoding in (BITMAP, DENSE):
-            p = np.int64(lane)
-            while p < ads:
-                weight = np.int32(0)
-                if encoding == DENSE:
-                    weight = np.int32(load(begin + p, np.uint8))
-                elif (load(begin + (p >> 3), np.uint8) >> (p & 7)) & 1:
-                    weight = np.int32(FULL_WEIGHT)
-                if weight != 0:
-                    take(number, first + p, weight, moved, cursors, lists, slots, weights)
-                p += WARP_LANES
+        read_and_take(table, shard, listed, (number, moved, cursors, lists, slots, weights))
         item += cuda.gridsize(1) // WARP_LANES
 
 
@@ -256,3 +171,54 @@ def _features(table: Any, first_feature: int) -> tuple[Any, Any]:
     distinct, places = arrays.unique(features[wanted], return_inverse=True)
     sums = arrays.bincount(places, most[wanted], len(distinct))
     return distinct, sums.astype(np.int64)
+
+
+@inlined
+def put_label(slot: int, weight: int, context: Any) -> None:
+    """Raise the label at a posting's slot to a number."""
+    labels, number = context
+    cuda.atomic.max(labels, slot, number)
+
+
+read_and_label = reader(put_label)
+
+
+@kernel(array(int64, 2), array(int32), array(int32), threads=128, registers=96)
+def label_lists(table: Any, features: Any, labels: Any) -> None:
+    """Raise labels to the greatest number of the features at each slot, a warp per list.
+
+    Args:
+        table: [S, FIELDS] int64.
+        features: [V] int32.
+        labels: [N] int32, -1 before.
+    """
+    item = np.int64(cuda.grid(1) // WARP_LANES)
+    while item < table.shape[0] * features.shape[0]:
+        shard = item // features.shape[0]
+        number = item - shard * features.shape[0]
+        listed = shards.locate(table, shard, features[number])
+        read_and_label(table, shard, listed, (labels, np.int32(number)))
+        item += cuda.gridsize(1) // WARP_LANES
+
+
+def label(table: Any, slots: int, features: Any) -> Any:
+    """Number each slot by which of some features its ad has.
+
+    Arguments and result as in the CPU twin, in device memory.
+    """
+    arrays = current().arrays
+    labels = arrays.full(slots, -1, np.int32)
+    lists = table.shape[0] * len(features)
+    spread(label_lists, lists, table, features, labels, lanes=WARP_LANES)
+    labels[labels < 0] = len(features)
+    return labels
+
+
+def sort_by_label(slots: Any, labels: Any, label_count: int) -> Any:
+    """Slots by rising label, those of the same label in the order given.
+
+    Arguments and result as in the CPU twin, in device memory.
+    """
+    arrays = current().arrays
+    keys = labels[slots].astype(np.int64) * len(slots) + arrays.arange(len(slots))
+    return slots[arrays.argsort(keys)]

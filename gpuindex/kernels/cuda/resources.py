@@ -93,11 +93,11 @@ def measure(kernel: Kernel, capability: tuple[int, int]) -> Resources:
 
 def kernels() -> dict[str, Kernel]:
     """Every kernel of this package, by name."""
-    from . import build, compact, dense, encode, score, screen, topk
+    from . import build, compact, dense, encode, mark, score, screen, topk
 
     return {
         value.name: value
-        for module in (build, compact, dense, encode, score, screen, topk)
+        for module in (build, compact, dense, encode, mark, score, screen, topk)
         for value in vars(module).values()
         if isinstance(value, Kernel)
     }

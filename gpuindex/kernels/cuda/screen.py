@@ -12,7 +12,6 @@ from numba import cuda
 from ..cpu.draws import paced
 from ..cpu.shards import AD_IDS, ADS, FIRST_SLOT, PAGE_SLOTS, TARGETING
 from ..cpu.states import OPEN, STATE
-from . import shards
 from .compiled import FULL_WARP, array, inlined, int32, int64, kernel, load, record, uint8
 
 THREADS = 256
@@ -84,7 +83,7 @@ def append(
     threads=THREADS,
     registers=56,
 )
-def screen_all(
+def screen(
     table: Any,
     tail_first: int,
     tail_ads: int,
@@ -149,71 +148,3 @@ def screen_all(
                     )
             append(taken, score, slot, found, near_scores, near_slots)
             begin += cuda.gridsize(1)
-
-
-@kernel(
-    array(int64, 2),
-    int64,
-    int64,
-    int64,
-    array(int32),
-    array(int32),
-    int64,
-    int64,
-    array(int64),
-    int64,
-    array(int32),
-    array(state_record, 2),
-    int64,
-    int64,
-    array(uint8),
-    array(uint8),
-    array(int32),
-    array(int32),
-    array(int32),
-    threads=THREADS,
-    registers=48,
-)
-def screen_touched(
-    table: Any,
-    tail_first: int,
-    tail_ad_ids: int,
-    tail_targeting: int,
-    scores: Any,
-    touched: Any,
-    touched_count: int,
-    least: int,
-    dead: Any,
-    epoch: int,
-    pages: Any,
-    states: Any,
-    now_ms: int,
-    seed: int,
-    allowed: Any,
-    mask: Any,
-    found: Any,
-    near_scores: Any,
-    near_slots: Any,
-) -> None:
-    """Gather the eligible ones of the touched slots and zero their scores.
-
-    A slot that comes twice has its score taken away by whoever comes first; the
-    other finds zero, which is below `least`. Arguments as in `screen_all`.
-    """
-    begin = np.int64(cuda.blockIdx.x) * THREADS
-    while begin < touched_count:
-        place = begin + cuda.threadIdx.x
-        taken = False
-        score = np.int32(0)
-        slot = np.int64(0)
-        if place < touched_count:
-            slot = np.int64(touched[place])
-            score = cuda.atomic.exch(scores, slot, 0)
-            if score >= least:
-                ad_id = shards.ad_at(table, tail_first, tail_ad_ids, slot)
-                rules = shards.rules_at(table, tail_first, tail_targeting, slot)
-                taken = eligible(
-                    slot, ad_id, rules, dead, epoch, pages, states, now_ms, seed, allowed, mask
-                )
-        append(taken, score, slot, found, near_scores, near_slots)
-        begin += cuda.gridsize(1)

@@ -31,7 +31,6 @@ from ..cpu.shards import (
     FIRST_SLOT,
     SHARD_ADS,
     STARTS,
-    TARGETING,
 )
 from .compiled import inlined, load
 
@@ -176,15 +175,6 @@ def ad_at(table: Any, tail_first: int, tail_ad_ids: int, slot: int) -> Any:
     if part == table.shape[0]:
         return load(tail_ad_ids + 8 * (slot - tail_first), np.int64)
     return load(table[part, AD_IDS] + 8 * (slot - table[part, FIRST_SLOT]), np.int64)
-
-
-@inlined
-def rules_at(table: Any, tail_first: int, tail_targeting: int, slot: int) -> Any:
-    """int32, the rule set of the ad at a slot; `tail_targeting` is an address."""
-    part = part_of(table, tail_first, slot)
-    if part == table.shape[0]:
-        return load(tail_targeting + 4 * (slot - tail_first), np.int32)
-    return load(table[part, TARGETING] + 4 * (slot - table[part, FIRST_SLOT]), np.int32)
 
 
 @inlined

@@ -13,9 +13,9 @@ import numpy as np
 from numba import cuda
 
 from . import shards
-from .compiled import FULL_WARP, WARP_LANES, array, inlined, int32, int64, kernel
+from .compiled import WARP_LANES, array, inlined, int32, int64, kernel, prefix_sum
 from .device import current, spread
-from .screen import screen_all, screen_touched
+from .screen import screen
 
 THREADS = 256
 
@@ -58,13 +58,7 @@ def raise_bar(digit: int, bars: Any, histograms: Any, bar: Any) -> None:
     own = np.int32(0)
     for i in range(share):
         own = np.int32(own + histograms[digit, lane * share + i])
-    through = own
-    reach = 1
-    while reach < WARP_LANES:
-        before = cuda.shfl_up_sync(FULL_WARP, through, reach)
-        if lane >= reach:
-            through = np.int32(through + before)
-        reach *= 2
+    through = prefix_sum(own)
     value = np.int64(-1)
     if lane == WARP_LANES - 1 and through < wanted:
         # Fewer than wanted in all: everything is good enough. Ad ids have 63
@@ -116,7 +110,7 @@ def count_digit(
 
     Args:
         table, tail_first, tail_ad_ids, found, near_scores, near_slots: from
-            `screen_all`.
+            `screen`.
         digit: the pass, 0..PASSES - 1.
         bars: [PASSES, BAR_FIELDS] int64, row 0 given; row `digit` is written.
         histograms: [PASSES, DIGITS] int32, zero before.
@@ -284,35 +278,67 @@ def topk(
     Returns:
         How many were found, sorted from best to worst.
     """
+    arrays = current().arrays
+    found = arrays.zeros(1, np.int32)
+    begin(
+        table,
+        tail_first,
+        tail_ads,
+        tail_ad_ids,
+        tail_targeting,
+        scores,
+        least,
+        (dead, epoch, pages, states, now_ms, seed, allowed, mask),
+        found,
+        (top_scores, top_ads, top_slots),
+    )
+    if touched_count >= 0:
+        # All others are zero, which is below `least`: they were as good as not looked at.
+        scores[touched[:touched_count]] = 0
+    return int(found[0])
+
+
+def begin(
+    table: Any,
+    tail_first: int,
+    tail_ads: int,
+    tail_ad_ids: Any,
+    tail_targeting: Any,
+    scores: Any,
+    least: int,
+    request: tuple[Any, ...],
+    chosen: Any,
+    best: tuple[Any, Any, Any],
+) -> None:
+    """Launch what `topk` does, and wait for nothing.
+
+    Args:
+        table to least: as in `topk`; every slot with an ad has a score.
+        request: `dead` to `mask` of `topk`.
+        chosen: [1] int32, zero before; how many are found.
+        best: `top_scores`, `top_ads` and `top_slots` of `topk`.
+    """
     device = current()
     arrays = device.arrays
-    k = len(top_ads)
+    k = len(best[0])
+    places = len(scores)
     ad_ids = device.address(tail_ad_ids)
     targeting = device.address(tail_targeting)
-    places = len(scores) if touched_count < 0 else touched_count
     found = arrays.zeros(1, np.int32)
-    near_scores = arrays.empty(places, np.int32)
-    near_slots = arrays.empty(places, np.int32)
-    request = (dead, epoch, pages, states, now_ms, seed, allowed, mask)
-    near = (found, near_scores, near_slots)
-    parts = (table, tail_first)
-    if touched_count < 0:
-        tail = (tail_ads, ad_ids, targeting)
-        spread(screen_all, places, *parts, *tail, scores, least, *request, *near)
-    else:
-        slots = (scores, touched, touched_count)
-        spread(screen_touched, places, *parts, ad_ids, targeting, *slots, least, *request, *near)
+    near = (found, arrays.empty(places, np.int32), arrays.empty(places, np.int32))
+    tail = (tail_ads, ad_ids, targeting)
+    spread(screen, places, table, tail_first, *tail, scores, least, *request, *near)
 
     bars = arrays.zeros((PASSES, BAR_FIELDS), np.int64)
     bars[0, WANTED] = k
     histograms = arrays.zeros((PASSES, DIGITS), np.int32)
+    parts = (table, tail_first, ad_ids)
     for digit in range(PASSES):
-        spread(count_digit, places, *parts, ad_ids, digit, *near, bars, histograms)
-    chosen = arrays.zeros(1, np.int32)
-    chosen_scores = arrays.empty(k, np.int32)
-    chosen_ads = arrays.empty(k, np.int64)
-    chosen_slots = arrays.empty(k, np.int32)
-    best = (chosen, chosen_scores, chosen_ads, chosen_slots)
-    spread(collect, places, *parts, ad_ids, *near, bars, histograms, *best)
-    spread(rank, k, *best, top_scores, top_ads, top_slots)
-    return int(chosen[0])
+        spread(count_digit, places, *parts, digit, *near, bars, histograms)
+    unordered = (
+        arrays.empty(k, np.int32),
+        arrays.empty(k, np.int64),
+        arrays.empty(k, np.int32),
+    )
+    spread(collect, places, *parts, *near, bars, histograms, chosen, *unordered)
+    spread(rank, k, chosen, *unordered, *best)

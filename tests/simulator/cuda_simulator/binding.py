@@ -49,7 +49,12 @@ class Binder:
         if id(function) in self._bound:
             return self._bound[id(function)]  # type: ignore[no-any-return]
         names: dict[str, Any] = {"__builtins__": __builtins__, "__name__": function.__module__}
-        bound = types.FunctionType(function.__code__, names, function.__name__)
+        closure = tuple(
+            types.CellType(self.exchange(cell.cell_contents)) for cell in function.__closure__ or ()
+        )
+        bound = types.FunctionType(
+            function.__code__, names, function.__name__, function.__defaults__, closure
+        )
         self._bound[id(function)] = bound
         for name in function.__code__.co_names:
             if name in function.__globals__:
