@@ -10,6 +10,7 @@ from .columns import NO_GROUP
 from .dictionary import FeatureDictionary
 from .division import SearchThreads
 from .errors import (
+    DeviceUnusable,
     IndexFault,
     InvalidBatch,
     InvalidQuery,
@@ -32,6 +33,7 @@ __all__ = [
     "Applied",
     "Candidates",
     "DeliveryBatch",
+    "DeviceUnusable",
     "Explanation",
     "FeatureDictionary",
     "Index",

@@ -23,3 +23,7 @@ class MemoryBudgetExceeded(IndexFault):
 
 class SnapshotUnsupported(IndexFault):
     """A snapshot written by a newer format; start the version that wrote it."""
+
+
+class DeviceUnusable(IndexFault):
+    """A device was asked for and cannot be used; the message says what is missing."""

@@ -178,7 +178,9 @@ def _values(keys: list[str], rule: Rule) -> frozenset[str]:
 
 def _better(view: IndexView, ad_id: int, points: int, query: Query, within: Int64 | None) -> Int32:
     """Slots of the eligible ads that come before one of this score and id, group limits apart."""
-    found = view.search(replace(query, group_limit=None), view.slots.count, within)
+    # All of them in order is a sort, which the CPU has at hand.
+    on_cpu = replace(view, device=None)
+    found = on_cpu.search(replace(query, group_limit=None), view.slots.count, within)
     ties = (found.scores == points) & (found.ad_ids < ad_id)
     better: Int32 = found.slots[(found.scores > points) | ties]
     return better

@@ -8,6 +8,7 @@ before it visible at once, so an updated ad is never seen twice nor missing.
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from .slots import NEVER, Slots, aligned
 from .tail import Tail
 from .targeting import TargetingTable
 from .view import IndexView
+
+if TYPE_CHECKING:
+    from .device.mirror import Mirror
 
 # Deleted ads' versions are looked through for expired ones this many times
 # within the time for which they are remembered.
@@ -74,6 +78,7 @@ class Index:
         self._views: list[tuple[int, weakref.ref[IndexView]]] = []
         self._stamps: Int64 = np.zeros(1_024, np.int64)
         self._stamp = 1
+        self._mirror = _mirror(settings)
         self.view = self.publish()
 
     def apply(self, batch: AdBatch) -> Applied:
@@ -84,8 +89,8 @@ class Index:
             MemoryBudgetExceeded: it would pass the budget; nothing is applied.
         """
         batch.check(self.settings.embedding_width, self.settings.payload_width, len(self.features))
-        if self.settings.memory_budget_bytes is not None:
-            self._afford(self._ads_growth_bytes(batch))
+        if self._limited:
+            self._afford(*self._ads_growth_bytes(batch))
         rows = self.directory.rows(batch.ad_ids)
         outcomes, born, dying = self.directory.admit(
             batch, rows, self._clock(), self.tail.next_slot
@@ -110,10 +115,10 @@ class Index:
             MemoryBudgetExceeded: it would pass the budget; nothing is applied.
         """
         batch.check()
-        if self.settings.memory_budget_bytes is not None:
+        if self._limited:
             self._afford(
-                self.directory.growth_bytes(batch.ad_ids)
-                + self.slots.growth_bytes(0, self.directory.living(batch.ad_ids))
+                self.directory.growth_bytes(batch.ad_ids),
+                self.slots.growth_bytes(0, self.directory.living(batch.ad_ids)),
             )
         rows = self.directory.rows(batch.ad_ids)
         news = rows[self.directory.deliver(batch, rows)]
@@ -126,17 +131,22 @@ class Index:
     def publish(self) -> IndexView:
         """Make everything applied so far visible, atomically, as a new view."""
         self.epoch += 1
+        slots, feature_count = self.slots.publish(), len(self.features)
+        device = None
+        if self._mirror is not None:
+            device = self._mirror.publish(self.epoch, self.sealed, self.tail, slots, feature_count)
         view = IndexView(
             epoch=self.epoch,
             shards=tuple(shard for _, shard in self.sealed),
             first_slots=np.array([first for first, _ in self.sealed], np.int64),
             table=self._table,
             tail=self.tail.view(),
-            slots=self.slots.publish(),
+            slots=slots,
             features=self.features,
-            feature_count=len(self.features),
+            feature_count=feature_count,
             targeting=self.targeting,
             targeting_count=len(self.targeting),
+            device=device,
         )
         self._views.append((self.epoch, weakref.ref(view)))
         self.view = view
@@ -206,12 +216,21 @@ class Index:
         self._compaction = Compaction(first, placed, keeps, order_by)
 
     @property
+    def _limited(self) -> bool:
+        """Whether anything limits how much memory may be taken."""
+        return self.settings.memory_budget_bytes is not None or self._mirror is not None
+
+    @property
     def compacting(self) -> bool:
         """Whether a compaction is under way."""
         return self._compaction is not None
 
     def memory(self) -> dict[str, int]:
-        """Bytes by part."""
+        """Bytes by part; those of a device have names that say so."""
+        device = {} if self._mirror is None else self._mirror.memory()
+        return {**self._host_memory(), **device}
+
+    def _host_memory(self) -> dict[str, int]:
         return {
             "base": sum(s.memory_bytes() for _, s in self.sealed if s.kind == "base"),
             "deltas": sum(s.memory_bytes() for _, s in self.sealed if s.kind == "delta"),
@@ -255,25 +274,41 @@ class Index:
         )
         return Tail(first_slot, capacity, columns)
 
-    def _ads_growth_bytes(self, batch: AdBatch) -> int:
-        """The most that a batch adds, now and when the tail is sealed."""
+    def _ads_growth_bytes(self, batch: AdBatch) -> tuple[int, int]:
+        """The most that a batch adds, now and when the tail is sealed.
+
+        Returns:
+            Bytes that only the host takes, and bytes that a device takes as well.
+        """
         upserts = len(batch) - int(np.count_nonzero(batch.deleted))
         growth = self.directory.growth_bytes(batch.ad_ids)
-        if upserts:
-            features = len(batch.feature_ids)
-            growth += (
-                self.tail.growth_bytes(upserts, features)
-                + self.tail.sealed_bytes(upserts, features)
-                + self.slots.growth_bytes(self.tail.next_slot + upserts, 0)
-                + self.targeting.growth_bytes(batch.targeting)
-                + growth_bytes(self._stamps, len(self.features))
-            )
-        return growth
+        if not upserts:
+            return growth, 0
+        features = len(batch.feature_ids)
+        growth += self.targeting.growth_bytes(batch.targeting)
+        growth += growth_bytes(self._stamps, len(self.features))
+        shared = (
+            self.tail.growth_bytes(upserts, features)
+            + self.tail.sealed_bytes(upserts, features)
+            + self.slots.growth_bytes(self.tail.next_slot + upserts, 0)
+        )
+        return growth, shared
 
-    def _afford(self, growth: int) -> None:
-        """Refuse a growth that does not fit; what needs no room is always taken."""
+    def _afford(self, growth: int, shared: int) -> None:
+        """Refuse a growth that does not fit; what needs no room is always taken.
+
+        Args:
+            growth, shared: see `_ads_growth_bytes`.
+        """
+        if self._mirror is not None and shared:
+            try:
+                self._mirror.afford(shared)
+            except MemoryBudgetExceeded:
+                self._crowded = True
+                raise
         budget = self.settings.memory_budget_bytes
-        used = sum(self.memory().values())
+        growth += shared
+        used = sum(self._host_memory().values())
         if budget is not None and growth and used + growth > budget:
             self._crowded = True
             raise MemoryBudgetExceeded(
@@ -293,3 +328,13 @@ class Index:
         memory_ms = self.settings.deleted_memory_ms
         self._forget_due_ms = now_ms + memory_ms // FORGET_CHECKS
         self.directory = self.directory.without_deleted(now_ms - memory_ms)
+
+
+def _mirror(settings: IndexSettings) -> "Mirror | None":
+    """What keeps a device up to date, if one is to search."""
+    if settings.device == "cpu":
+        return None
+    # Numba's CUDA is a second compiler, and may not even be installed.
+    from .device.mirror import Mirror
+
+    return Mirror(settings.device_memory_budget_bytes)

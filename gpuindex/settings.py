@@ -1,6 +1,7 @@
 """The index's settings, read once and frozen."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -20,6 +21,9 @@ class IndexSettings:
         memory_budget_bytes: batches that would pass it are refused; None = no
             limit. Folding shards takes up to their size more while it lasts,
             and names are in the dictionary before a batch uses them.
+        device: where searches run; `device.choice` says what can be used.
+        device_memory_budget_bytes: the same limit for the device's memory, which
+            there holds for folding too; None = what the device has.
     """
 
     embedding_width: int
@@ -32,6 +36,8 @@ class IndexSettings:
     order_fields: tuple[str, ...] = ("advertiser", "category")
     deleted_memory_ms: int = 7 * DAY_MS
     memory_budget_bytes: int | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_memory_budget_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("seal_ads", "compact_deltas"):

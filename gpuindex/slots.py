@@ -63,12 +63,16 @@ class SlotsView:
         dead: [>= N] int64, the epoch from which a slot is not seen.
         pages: [N / PAGE_SLOTS] int32, the pool page of each run of slots.
         pool: the pages.
+        dying: slots that died since the view before, unless `dead` is a new array.
+        written: pool pages that were written since then, repeatedly perhaps.
     """
 
     count: int
     dead: Int64
     pages: Int32
     pool: Pages
+    dying: tuple[Int32, ...]
+    written: tuple[Int32, ...]
 
 
 class Slots:
@@ -83,6 +87,8 @@ class Slots:
         self._free: Int32 = np.arange(16, dtype=np.int32)
         self._retired: deque[tuple[int, Int32]] = deque()
         self._published: Int32 | None = None
+        self._dying: list[Int32] = []
+        self._written: list[Int32] = []
 
     def extend(self, slots: int) -> None:
         """Have state for at least this many slots, new ones never dying."""
@@ -99,6 +105,7 @@ class Slots:
     def kill(self, slots: Int32, epoch: int) -> None:
         """Hide slots from views of this epoch and later."""
         self.dead[slots] = epoch
+        self._dying.append(slots)
 
     def deliver(
         self, slots: Int32, rows: Int32, directory: AdDirectory, epoch: int, *, unseen: bool
@@ -128,6 +135,7 @@ class Slots:
             pool.biases,
             directory.delivery,
         )
+        self._written.append(self._pages[slots // PAGE_SLOTS])
         if taken:
             self._free = self._free[taken:]
             self._retired.append((epoch, retired[:taken]))
@@ -151,6 +159,7 @@ class Slots:
         old = self._pages[first // PAGE_SLOTS : end // PAGE_SLOTS]
         self._retired.append((epoch, old.copy()))
         self._pages = np.concatenate((head, self._take(size // PAGE_SLOTS), tail))
+        self._dying = []
         self._published = None
         shift = size - (end - first)
         self.count += shift
@@ -161,7 +170,9 @@ class Slots:
         if self._published is None:
             self._published = self._pages[: self.count // PAGE_SLOTS].copy()
         self._fresh[:] = 0
-        return SlotsView(self.count, self.dead, self._published, self._pool)
+        changes = tuple(self._dying), tuple(self._written)
+        self._dying, self._written = [], []
+        return SlotsView(self.count, self.dead, self._published, self._pool, *changes)
 
     def reclaim(self, oldest_epoch: int) -> None:
         """Use pages again that only views before this epoch could hold."""
@@ -201,6 +212,7 @@ class Slots:
         taken, self._free = self._free[:pages], self._free[pages:]
         self._pool.states["gate"][taken] = 0
         self._fresh[taken] = 1
+        self._written.append(taken)
         return taken
 
     def _reserve(self, pages: int) -> None:

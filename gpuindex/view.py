@@ -7,7 +7,7 @@ long it lives and whatever the writer does meanwhile. Reading takes no lock.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,21 @@ from .kernels.cpu.shards import BLOCK_SLOTS, PAGE_SLOTS
 from .kernels.cpu.states import ACTIVE, FUNDED
 from .kernels.cpu.topk import topk
 from .limits import within_limit
-from .query import IntegerQuery, Query, to_integers
+from .query import Query, to_integers
+from .question import Question, Restrictions
 from .scratch import Scratch, own_scratch
 from .shard import Shard, ShardKind
 from .slots import SlotsView
 from .tail import TailView
 from .targeting import Audience, TargetingTable
 
-LOWEST_SCORE = int(np.iinfo(np.int32).min)
+if TYPE_CHECKING:
+    from .device.view import DeviceView
 
 # A limit that keeps most of what was found out is met with few, ever larger searches.
 LIMITED_GROWTH = 4
 
-_NO_MASK: UInt8 = np.zeros(0, np.uint8)
+_NOBODY: Int64 = np.zeros(0, np.int64)
 _EVERYONE: UInt8 = np.ones(1, np.uint8)
 
 
@@ -102,6 +104,7 @@ class IndexView:
         feature_count: features that the view's ads may have.
         targeting: rule sets, which may go on to grow.
         targeting_count: rule sets that the view's ads may have.
+        device: what a device holds of all this, if one is to search it.
     """
 
     epoch: int
@@ -114,6 +117,7 @@ class IndexView:
     feature_count: int
     targeting: TargetingTable
     targeting_count: int
+    device: "DeviceView | None" = None
 
     def search(
         self,
@@ -128,13 +132,11 @@ class IndexView:
             query: what to look for.
             k: how many at most.
             within: [m] int64, only these ads; None for all.
-            threads: to divide the work among, if there is enough of it.
+            threads: to divide the CPU's work among, if there is enough of it.
 
         Raises:
             InvalidQuery: the query does not fit the index, or k < 1.
         """
-        if k < 1:
-            raise InvalidQuery(f"k is {k}; it must be at least 1")
         if query.group_limit is None:
             return self._best(query, k, within, threads)
         wanted = k
@@ -152,29 +154,37 @@ class IndexView:
     ) -> list[Candidates]:
         """The answers to several queries, as `search` gives each of them.
 
-        A CPU takes them one after the other: with the embeddings in its cache
-        the product of 128 dimensions takes 3.2 ns an ad, from memory 3.9, so
-        sharing what is read would gain less than a fifth of that part.
+        A device answers all that know no group limit before the host waits for
+        the first. A CPU takes them one after the other: with the embeddings in
+        its cache the product of 128 dimensions takes 3.2 ns an ad, from memory
+        3.9, so sharing what is read would gain less than a fifth of that part.
         """
-        return [self.search(query, k, within) for query in queries]
+        if self.device is None or any(query.group_limit is not None for query in queries):
+            return [self.search(query, k, within) for query in queries]
+        questions = [self._question(query, k, within) for query in queries]
+        founds = self.device.best(questions)
+        return list(map(self._candidates, questions, founds))
 
     def _best(
         self, query: Query, k: int, within: Int64 | None, threads: SearchThreads | None
     ) -> Candidates:
         """The exact K best eligible ads, whatever their groups."""
-        width = self.tail.columns.embeddings.shape[1]
-        integers = to_integers(query, self.feature_count, width)
-        k = max(1, min(k, self.slots.count))
-        allowed, mask = self._allowed(query.audience), self._mask(query, within)
-        work = partial(self._best_of, query, integers, k, allowed, mask)
-        if threads is None or not self._divisible(query, integers):
+        question = self._question(query, k, within)
+        if self.device is not None:
+            (found,) = self.device.best([question])
+            return self._candidates(question, found)
+        work = partial(self._best_of, question, self._mask(question.restrictions))
+        if threads is None or not self._divisible(question):
             found = work((self.table, self.tail.ads))
         else:
             tables = divided(self.table, threads.count)
             tails = [*(0 for _ in tables[1:]), self.tail.ads]
-            found = merged(threads.map(work, list(zip(tables, tails, strict=True))), k)
+            found = merged(threads.map(work, list(zip(tables, tails, strict=True))), question.k)
+        return self._candidates(question, found)
+
+    def _candidates(self, question: Question, found: Found) -> Candidates:
         return Candidates(
-            found.ad_ids, found.slots, found.scores, unit=integers.unit, epoch=self.epoch
+            found.ad_ids, found.slots, found.scores, unit=question.integers.unit, epoch=self.epoch
         )
 
     def gather(self, slots: Int32) -> tuple[Int64, Float32]:
@@ -248,39 +258,56 @@ class IndexView:
         counts["tail"] = self._living(self.tail.first_slot, self.tail.ads)
         return counts
 
-    def _divisible(self, query: Query, integers: IntegerQuery) -> bool:
+    def _question(self, query: Query, k: int, within: Int64 | None) -> Question:
+        """A query in numbers of this view, group limits apart."""
+        if k < 1:
+            raise InvalidQuery(f"k is {k}; it must be at least 1")
+        width = self.tail.columns.embeddings.shape[1]
+        return Question(
+            integers=to_integers(query, self.feature_count, width),
+            full=query.mode == "full",
+            k=min(k, max(1, self.slots.count)),
+            now_ms=query.now_ms,
+            seed=query.signed_seed,
+            allowed=self._allowed(query.audience),
+            restrictions=Restrictions(
+                within=None if within is None else self._present(within),
+                excluded=self._present(query.excluded) if len(query.excluded) else _NOBODY,
+                rules=tuple(
+                    (
+                        None if rule.allow is None else self._numbers(rule.field, rule.allow),
+                        self._numbers(rule.field, rule.deny),
+                    )
+                    for rule in query.filters
+                ),
+            ),
+        )
+
+    def _divisible(self, question: Question) -> bool:
         """Whether every slot is to be looked at, and there are several blocks of them."""
         if self.slots.count <= BLOCK_SLOTS:
             return False
-        postings: int = most_postings(self.table, integers.features)
-        return query.mode == "full" or postings >= self._narrow_limit(query)
+        postings: int = most_postings(self.table, question.integers.features)
+        return question.full or postings >= self._narrow_limit(question)
 
-    def _narrow_limit(self, query: Query) -> int:
+    def _narrow_limit(self, question: Question) -> int:
         """How many postings take so long as to look at every slot."""
-        return 0 if query.mode == "full" else self.slots.count // NARROW_SHARE
+        return 0 if question.full else self.slots.count // NARROW_SHARE
 
-    def _best_of(
-        self,
-        query: Query,
-        integers: IntegerQuery,
-        k: int,
-        allowed: UInt8,
-        mask: UInt8,
-        part: tuple[Int64, int],
-    ) -> Found:
+    def _best_of(self, question: Question, mask: UInt8, part: tuple[Int64, int]) -> Found:
         """The best ads of a part of the slots.
 
         Args:
-            query, integers, k: what to look for.
-            allowed, mask: see the kernel `topk`.
+            question: what to look for.
+            mask: see the kernel `topk`.
             part: [S, FIELDS] int64, the part's shard table, and its tail ads.
         """
         table, tail_ads = part
-        narrow_limit = self._narrow_limit(query) if table is self.table else 0
-        full = query.mode == "full"
+        narrow_limit = self._narrow_limit(question) if table is self.table else 0
+        integers, k = question.integers, question.k
         scratch = own_scratch()
         scratch.fit(self.feature_count, self.slots.count, len(table), len(integers.features), k)
-        touched = self._score(table, tail_ads, integers, narrow_limit, scratch, full=full)
+        touched = self._score(table, tail_ads, question, narrow_limit, scratch)
         scores, ads, slots = np.empty(k, np.int32), np.empty(k, np.int64), np.empty(k, np.int32)
         tail = self.tail
         found = topk(
@@ -293,14 +320,14 @@ class IndexView:
             scratch.touched,
             scratch.touched_bounds,
             touched,
-            LOWEST_SCORE if full else 1,
+            question.least,
             self.slots.dead,
             self.epoch,
             self.slots.pages,
             self.slots.pool.states,
-            query.now_ms,
-            query.signed_seed,
-            allowed,
+            question.now_ms,
+            question.seed,
+            question.allowed,
             mask,
             scratch.keys,
             scores,
@@ -313,13 +340,11 @@ class IndexView:
         self,
         table: Int64,
         tail_ads: int,
-        integers: IntegerQuery,
+        question: Question,
         narrow_limit: int,
         scratch: Scratch,
-        *,
-        full: bool,
     ) -> int:
-        tail = self.tail
+        tail, integers = self.tail, question.integers
         touched = score(
             table,
             tail.first_slot,
@@ -337,7 +362,7 @@ class IndexView:
             scratch.touched,
             scratch.touched_bounds,
         )
-        if full:
+        if question.full:
             dense(
                 table,
                 tail.first_slot,
@@ -358,38 +383,22 @@ class IndexView:
             return _EVERYONE
         return self.targeting.evaluate(audience, self.targeting_count)
 
-    def _mask(self, query: Query, within: Int64 | None) -> UInt8:
-        """[N] uint8, 0 where a slot is out of question; [0] if none is."""
-        if within is None and not query.filters and not len(query.excluded):
-            return _NO_MASK
-        mask = np.ones(self.slots.count, np.uint8)
-        if within is not None:
-            slots = self.find(within)
-            mask[:] = 0
-            mask[slots[slots >= 0]] = 1
-        if len(query.excluded):
-            slots = self.find(query.excluded)
-            mask[slots[slots >= 0]] = 0
-        for rule in query.filters:
-            if rule.allow is not None:
-                allowed = np.zeros(self.slots.count, np.uint8)
-                self._mark(rule.field, rule.allow, 1, allowed)
-                mask &= allowed
-            self._mark(rule.field, rule.deny, 0, mask)
+    def _mask(self, restrictions: Restrictions) -> UInt8:
+        """See `Restrictions.mask`."""
+        tail = self.tail
+        lists = (self.table, tail.first_slot, tail.ads, tail.bounds, tail.features)
+        mask: UInt8 = restrictions.mask(self.slots.count, np, partial(mark, *lists))
         return mask
 
-    def _mark(self, field: str, values: frozenset[str], value: int, marks: UInt8) -> None:
-        wanted = sorted(self.features.find(f"{field}={each}") for each in values)
-        mark(
-            self.table,
-            self.tail.first_slot,
-            self.tail.ads,
-            self.tail.bounds,
-            self.tail.features,
-            np.array([number for number in wanted if number >= 0], np.int32),
-            value,
-            marks,
-        )
+    def _present(self, ad_ids: Int64) -> Int64:
+        """The slots of those of some ads that are here."""
+        slots = self.find(ad_ids)
+        return slots[slots >= 0]
+
+    def _numbers(self, field: str, values: frozenset[str]) -> Int32:
+        """[n] int32, the features of a field with some values, ascending."""
+        numbers = sorted(self.features.find(f"{field}={each}") for each in values)
+        return np.array([number for number in numbers if number >= 0], np.int32)
 
     def _all_firsts(self) -> Int64:
         return np.append(self.first_slots, self.tail.first_slot)

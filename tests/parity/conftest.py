@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_simulator.launch import Schedule, launch
-from cuda_simulator.memory import ADDRESSES
-from cuda_simulator.memory import load as simulated_load
-from numba.cuda import types
+from cuda_simulator.launch import Schedule
 from numpy.typing import NDArray
+from simulated_gpu import SimulatedGpu
 
 from gpuindex.columns import AdColumns
 from gpuindex.kernels.cpu import build as cpu_build
@@ -31,45 +29,10 @@ from gpuindex.kernels.cuda import device
 from gpuindex.kernels.cuda import mark as cuda_mark
 from gpuindex.kernels.cuda import score as cuda_score
 from gpuindex.kernels.cuda import topk as cuda_topk
-from gpuindex.kernels.cuda.compiled import Kernel, load
 from gpuindex.postings import Postings
 from gpuindex.shard import Shard, shard_table
 
 Array = NDArray[Any]
-
-class SimulatedGpu:
-    """A device whose kernels run in the simulator, on NumPy's arrays."""
-
-    arrays = np
-    # More than one, so that blocks share work and loops over the grid turn.
-    most_blocks = 2
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-
-    def put(self, array: Array) -> Array:
-        return array.copy()
-
-    def address(self, array: Array) -> int:
-        return ADDRESSES.add(array)
-
-    def launch(self, kernel: Kernel, blocks: int, *arguments: Any) -> None:
-        for wanted, argument in zip(kernel.arguments, arguments, strict=True):
-            if isinstance(wanted, types.Array):
-                assert argument.flags.c_contiguous, kernel.name
-                assert argument.ndim == wanted.ndim, kernel.name
-                if argument.dtype.names is None:
-                    assert str(wanted.dtype) == argument.dtype.name, kernel.name
-            else:
-                assert np.ndim(argument) == 0, kernel.name
-        launch(
-            kernel.function,
-            blocks,
-            kernel.threads,
-            *arguments,
-            substitutes={load: simulated_load},
-            schedule=self._schedule,
-        )
 
 
 @dataclass(frozen=True)

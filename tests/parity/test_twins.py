@@ -13,7 +13,6 @@ from gpuindex.query import to_integers
 from gpuindex.slots import NEVER
 from gpuindex.view import IndexView
 
-
 OPERATIONS = ["build", "score", "dense", "topk", "mark", "fold", "label", "sort_by_label"]
 
 

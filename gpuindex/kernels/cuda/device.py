@@ -6,6 +6,7 @@ stream, so that they, CuPy's own operations and the freeing of arrays keep one
 order. A simulator is another class with the same members.
 """
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -27,8 +28,20 @@ class Device(Protocol):
     def arrays(self) -> Any:
         """NumPy or CuPy, whose arrays the kernels take."""
 
+    def in_order(self) -> AbstractContextManager[Any]:
+        """Within it, whatever any thread asks for is done in the order of asking."""
+
+    def free_bytes(self) -> int:
+        """How much more memory could be had, whoever else uses the device."""
+
     def put(self, array: NDArray[Any]) -> Any:
         """A copy of a host array."""
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """A copy on the host, once all that was asked for before is done."""
+
+    def records(self, octets: Any, dtype: np.dtype[Any]) -> Any:
+        """[n, m] records of the type for kernels to take, in [n, m * size] uint8."""
 
     def address(self, array: Any) -> int:
         """Where an array is; the caller keeps it alive."""
@@ -52,13 +65,34 @@ class Gpu:
         """Enough to fill every multiprocessor with blocks of 256 threads twice."""
         return 16 * int(self.arrays.cuda.Device().attributes["MultiProcessorCount"])
 
+    @cached_property
+    def _stream(self) -> Any:
+        return self.arrays.cuda.Stream(non_blocking=True)
+
+    def in_order(self) -> AbstractContextManager[Any]:
+        """The one stream of this process's index, as CuPy's current one."""
+        stream: AbstractContextManager[Any] = self._stream
+        return stream
+
+    def free_bytes(self) -> int:
+        """What the driver has left for anybody, torch included, and CuPy's pool for us."""
+        free, _ = self.arrays.cuda.runtime.memGetInfo()
+        return int(free) + int(self.arrays.get_default_memory_pool().free_bytes())
+
     def put(self, array: NDArray[Any]) -> Any:
         """A copy in device memory, from CuPy's pool."""
         if array.dtype.names is None:
             return self.arrays.asarray(array)
-        # CuPy has no structured types: it keeps the bytes, and Numba the type.
-        rows = np.ascontiguousarray(array).view(np.uint8)
-        return cuda.as_cuda_array(self.arrays.asarray(rows)).view(array.dtype)
+        octets = np.ascontiguousarray(array).view(np.uint8)
+        return self.records(self.arrays.asarray(octets), array.dtype)
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """A copy on the host."""
+        return np.asarray(array.get())
+
+    def records(self, octets: Any, dtype: np.dtype[Any]) -> Any:
+        """CuPy has no structured types: it keeps the bytes, and Numba the type."""
+        return cuda.as_cuda_array(octets, sync=False).view(dtype)
 
     def address(self, array: Any) -> int:
         """The array's device address."""

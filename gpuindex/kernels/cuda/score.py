@@ -365,6 +365,17 @@ def sum_tail(
         ad += cuda.gridsize(1)
 
 
+def most_pieces(features: int, slots: int, shards: int) -> int:
+    """How many pieces a query of so many features may have."""
+    # Every shard ends in one block that may not be full.
+    return max(1, features * (slots // BLOCK_SLOTS + shards) * CATEGORIES)
+
+
+def piece_bytes(features: int, slots: int, shards: int) -> int:
+    """Bytes of the pieces of such a query."""
+    return 8 * PIECE_FIELDS * most_pieces(features, slots, shards)
+
+
 def score(
     table: Any,
     tail_first: int,
@@ -398,9 +409,7 @@ def score(
     if table.shape[0]:
         totals = arrays.zeros(CATEGORIES, np.int32)
         placed = arrays.zeros(CATEGORIES, np.int32)
-        # Every shard ends in one block that may not be full.
-        blocks = len(scores) // BLOCK_SLOTS + table.shape[0]
-        most = max(1, features * blocks * CATEGORIES)
+        most = most_pieces(features, len(scores), table.shape[0])
         pieces = arrays.empty((most, PIECE_FIELDS), np.int64)
         spread(count_pieces, pairs, table, query_features, located, totals)
         spread(place_pieces, pairs, table, query_weights, located, totals, placed, pieces)

@@ -30,6 +30,11 @@ DEPTH, AD, WANTED = range(3)
 BAR_FIELDS = 3
 
 BEST_SCORE = np.iinfo(np.int32).max
+LOWEST_SCORE = np.iinfo(np.int32).min
+LAST_AD = np.iinfo(np.int64).max
+
+# So many chosen ads take 67 million comparisons to rank; more are sorted.
+MOST_RANKED = 8_192
 
 
 @inlined
@@ -335,10 +340,17 @@ def begin(
     parts = (table, tail_first, ad_ids)
     for digit in range(PASSES):
         spread(count_digit, places, *parts, digit, *near, bars, histograms)
+    # Behind everything that can be found, for a sort that does not know how much was.
     unordered = (
-        arrays.empty(k, np.int32),
-        arrays.empty(k, np.int64),
+        arrays.full(k, LOWEST_SCORE, np.int32),
+        arrays.full(k, LAST_AD, np.int64),
         arrays.empty(k, np.int32),
     )
     spread(collect, places, *parts, *near, bars, histograms, chosen, *unordered)
-    spread(rank, k, chosen, *unordered, *best)
+    if k <= MOST_RANKED:
+        spread(rank, k, chosen, *unordered, *best)
+        return
+    depths = BEST_SCORE - unordered[0].astype(np.int64)
+    order = arrays.lexsort(arrays.stack((unordered[1], depths)))
+    for target, source in zip(best, unordered, strict=True):
+        target[:] = source[order]

@@ -1,0 +1,185 @@
+"""What a device holds of an index: each thing once, no longer than needed, within its memory."""
+
+import dataclasses
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cuda_simulator.launch import Schedule
+from simulated_gpu import SimulatedGpu
+
+from gpuindex import Index, IndexSettings, IndexView, MemoryBudgetExceeded
+from gpuindex.kernels.cpu.shards import PAGE_SLOTS
+from gpuindex.kernels.cpu.states import STATE
+from gpuindex.kernels.cuda import device
+
+DENSITIES = [0.02, 0.3, 0.9]
+
+
+@pytest.fixture
+def gpu() -> Iterator[SimulatedGpu]:
+    """A device that keeps arrays, and is asked to launch nothing here."""
+    before = device.current()
+    simulated = SimulatedGpu(Schedule())
+    device.use(simulated)
+    yield simulated
+    device.use(before)
+
+
+@pytest.fixture
+def new_index(settings: IndexSettings, gpu: SimulatedGpu) -> Callable[..., Index]:
+    def made(**rest: Any) -> Index:
+        index = Index(dataclasses.replace(settings, device="cuda", **rest))
+        for feature in range(len(DENSITIES)):
+            index.features.intern(f"f={feature}")
+        return index
+
+    return made
+
+
+def compact(index: Index) -> IndexView:
+    index.start_compaction(0)
+    while index.compacting:
+        index.maintain()
+    return index.publish()
+
+
+def shards_of(view: IndexView) -> Any:
+    assert view.device is not None
+    return view.device.shards
+
+
+def used(index: Index) -> int:
+    """Bytes of the device."""
+    return sum(size for part, size in index.memory().items() if part.startswith("device_"))
+
+
+def test_a_shard_is_copied_once_for_all_views_that_hold_it(new_index: Any, catalog: Any) -> None:
+    index = new_index()
+    known = catalog.drawn(900, DENSITIES)
+    index.apply(known.batch(slice(0, 400)))
+    index.seal()
+    first = index.publish()
+    index.apply(known.batch(slice(400, 800)))
+    index.seal()
+    second = index.publish()
+    assert shards_of(second)[0] is shards_of(first)[0]
+    assert len(shards_of(second)) == 2
+
+
+def test_a_shard_goes_with_the_last_view_that_holds_it(new_index: Any, catalog: Any) -> None:
+    index = new_index()
+    index.apply(catalog.drawn(400, DENSITIES).batch(slice(None)))
+    index.seal()
+    held = index.publish()
+    copied = [weakref.ref(array) for shard in shards_of(held) for array in shard.arrays]
+    assert compact(index).counts()["base"] == 400
+    gc.collect()
+    assert all(each() is not None for each in copied)
+    del held
+    gc.collect()
+    assert all(each() is None for each in copied)
+
+
+def test_a_publication_copies_what_changed_and_no_more(
+    new_index: Any, catalog: Any, gpu: SimulatedGpu
+) -> None:
+    """An ad that is updated, and another's delivery state: a page of states each."""
+    index = new_index()
+    known = catalog.drawn(6_000, DENSITIES)
+    index.apply(known.batch(slice(None)))
+    index.seal()
+    index.apply(known.batch(slice(0, 3), version=2))
+    index.publish()
+    all_bytes = gpu.copied_bytes
+    index.apply(known.batch(slice(7, 8), version=2))
+    delivery = known.delivery()
+    index.apply_delivery(
+        type(delivery)(**{name: column[:1] for name, column in vars(delivery).items()})
+    )
+    index.publish()
+    pages = 2 * PAGE_SLOTS * (STATE.itemsize + 4)
+    assert pages < gpu.copied_bytes - all_bytes < pages + 500
+    copied = gpu.copied_bytes
+    index.publish()
+    assert gpu.copied_bytes == copied
+
+
+def test_the_tail_is_appended_to_in_place(new_index: Any, catalog: Any) -> None:
+    index = new_index()
+    known = catalog.drawn(100, DENSITIES)
+    index.apply(known.batch(slice(0, 50)))
+    first = index.publish()
+    before = first.device.tail.ad_ids[:50].tolist()
+    index.apply(known.batch(slice(50, 100)))
+    second = index.publish()
+    assert second.device.tail.ad_ids is first.device.tail.ad_ids
+    assert second.device.tail.ad_ids[:100].tolist() == before + known.ad_ids[50:].tolist()
+    assert (first.device.tail.ads, second.device.tail.ads) == (50, 100)
+
+
+def test_memory_names_what_the_device_holds(new_index: Any, catalog: Any) -> None:
+    index = new_index()
+    index.apply(catalog.drawn(300, DENSITIES).batch(slice(None)))
+    index.publish()
+    in_tail = index.memory()
+    index.seal()
+    index.publish()
+    sealed = index.memory()
+    assert in_tail["device_shards"] == 0
+    assert in_tail["device_tail"] >= 300 * (8 + 4 + 8)
+    ((_, shard),) = index.sealed
+    assert sealed["device_shards"] == sum(each.nbytes for each in shard.table_arrays().values())
+    assert sealed["device_slots"] >= 8 * 300
+    assert Index(dataclasses.replace(index.settings, device="cpu")).memory().keys() == {
+        part for part in sealed if not part.startswith("device_")
+    }
+
+
+@pytest.mark.parametrize("limited_by", ["budget", "device"])
+@pytest.mark.parametrize("size", [40, 500])
+def test_the_device_is_never_filled_beyond_what_it_may_hold(
+    new_index: Any, catalog: Any, gpu: SimulatedGpu, size: int, limited_by: str
+) -> None:
+    """Neither by ads nor by seals, nor by a fold, whose result stands beside its origins."""
+    more_bytes = 4_000_000
+    limit = used(new_index(seal_ads=500)) + more_bytes
+    total = limit if limited_by == "device" else 1 << 40
+    index = new_index(
+        seal_ads=500, device_memory_budget_bytes=limit if limited_by == "budget" else None
+    )
+    known = catalog.drawn(60_000, DENSITIES)
+    refused = None
+    for start in range(0, 60_000, size):
+        gpu.memory_bytes = total - used(index)
+        try:
+            index.apply(known.batch(slice(start, start + size)))
+        except MemoryBudgetExceeded as error:
+            refused = error
+            break
+        while index.tail.ads >= 500:
+            index.seal()
+        index.publish()
+        assert used(index) <= limit
+    assert refused is not None
+    assert "device" in str(refused)
+    held = index.publish()
+    index.seal()
+    before = used(index)
+    compact(index)
+    assert before + used(index) <= limit
+    assert sum(held.counts().values()) == start
+
+
+def test_a_shard_that_does_not_fit_is_refused_before_it_is_copied(
+    new_index: Any, catalog: Any, gpu: SimulatedGpu
+) -> None:
+    """As when an index of another machine is restored."""
+    index = new_index()
+    index.apply(catalog.drawn(3_000, DENSITIES).batch(slice(None)))
+    index.seal()
+    gpu.memory_bytes = 1_000
+    with pytest.raises(MemoryBudgetExceeded, match="which has 1000 left"):
+        index.publish()
