@@ -23,9 +23,11 @@ from gpuindex import (
     Index,
     IndexSettings,
     IndexView,
+    MemoryBudgetExceeded,
     SnapshotUnsupported,
     snapshots,
 )
+from gpuindex.device.choice import DeviceKind
 from monitoring.metrics import (
     COMPACTIONS,
     SEALS,
@@ -89,7 +91,9 @@ class IndexWriter:
         self._durable = self._published if durable else None
 
     @classmethod
-    def open(cls, settings: Settings, models: Models, clock: Clock) -> IndexWriter:
+    def open(
+        cls, settings: Settings, models: Models, clock: Clock, device: DeviceKind
+    ) -> IndexWriter:
         """Restore the newest usable snapshot, or begin with an empty index.
 
         A worker without one takes one of another worker on this machine that reads the same topics:
@@ -98,11 +102,13 @@ class IndexWriter:
         is left alone: the topics are read from their beginning.
 
         Raises:
-            ConfigurationError: the worker's own snapshot was written by a newer version.
+            ConfigurationError: the worker's own snapshot was written by a newer version, or the
+                device has no room for the ads of a snapshot.
         """
-        loaded, folder = _load(settings, index_settings(settings, models), models)
+        wanted = index_settings(settings, models, device)
+        loaded, folder = _load(settings, wanted, models)
         if loaded is None:
-            index, offsets, durable = Index(index_settings(settings, models)), Offsets(), False
+            index, offsets, durable = Index(wanted), Offsets(), False
         else:
             index, durable = loaded.index, folder == _folder(settings)
             offsets = {
@@ -201,7 +207,7 @@ class IndexWriter:
         return {topic: dict(by_partition) for topic, by_partition in self._offsets.items()}
 
 
-def index_settings(settings: Settings, models: Models) -> IndexSettings:
+def index_settings(settings: Settings, models: Models, device: DeviceKind = "cpu") -> IndexSettings:
     """The index that fits the models."""
     return IndexSettings(
         embedding_width=models.embedding_width,
@@ -209,6 +215,8 @@ def index_settings(settings: Settings, models: Models) -> IndexSettings:
         seal_ads=settings.index.seal_ads,
         compact_deltas=settings.index.compact_deltas,
         memory_budget_bytes=settings.index.memory_budget_bytes or None,
+        device=device,
+        device_memory_budget_bytes=settings.index.device_memory_budget_bytes or None,
     )
 
 
@@ -241,6 +249,8 @@ def _load(
     for folder in (own, *_others(settings)):
         try:
             loaded = snapshots.load_latest(folder, wanted, settings.bases)
+        except MemoryBudgetExceeded as error:
+            raise ConfigurationError(f"{folder}: {error}") from error
         except SnapshotUnsupported as error:
             if folder == own:
                 raise ConfigurationError(str(error)) from error

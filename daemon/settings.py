@@ -94,6 +94,15 @@ class IndexSection(Section):
         default=6,
         description="bits of one query weight, the sign apart (recall: benchmarks/README.md)",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="cpu",
+        description="what searches: `auto` takes a CUDA device if one can be used",
+    )
+    device_memory_budget_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="the same limit for a device's memory; 0: what the device has left",
+    )
 
 
 class HistorySection(Section):

@@ -34,7 +34,7 @@ from stream.requests import RequestAgent
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, digests, models
+from . import api, device, digests, models
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock, ReplayClock, WallClock
@@ -50,7 +50,6 @@ from .settings import ConfigurationError, Settings
 log = structlog.get_logger(__name__)
 
 CONDITIONS = (ADS_CONTROL, ADS, USER_EVENTS, "requests")
-DEVICE = "cpu"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
@@ -63,9 +62,15 @@ class Worker:
     """Everything of one process; `run` is its whole life."""
 
     def __init__(self, settings: Settings) -> None:
+        """Wire nothing yet.
+
+        Raises:
+            ConfigurationError: the device that is to search cannot be used.
+        """
         self.settings = settings
         self.readiness = Readiness(CONDITIONS)
         self.port: int | None = None
+        self._device = device.choose(settings.index)
         self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
@@ -117,7 +122,7 @@ class Worker:
             "ads": published.view.counts(),
             "offsets": offsets,
             "lag": {topic: self._lag.lag(topic) for topic in (ADS, ADS_CONTROL, USER_EVENTS)},
-            "device": DEVICE,
+            "device": self._device,
             "models": self._models.versions,
             "memory": self._writer.memory(),
             "paused": {
@@ -152,7 +157,7 @@ class Worker:
             stack.callback(self._intake.close)
             self._models = await self._intake.run(models.load, settings)
             self._writer = await self._intake.run(
-                IndexWriter.open, settings, self._models, self._clock
+                IndexWriter.open, settings, self._models, self._clock, self._device
             )
             store = HistoryStore.open(settings.worker_folder / "histories", settings.history.events)
             stack.callback(store.close)
@@ -256,7 +261,7 @@ class Worker:
 
     def _export(self, store: HistoryStore) -> None:
         """Metrics that are read where they live, at the moment of the scrape."""
-        record_build(DEVICE)
+        record_build(self._device)
         HISTORY_USERS.set_function(store.users)
         INDEX_EPOCH.set_function(lambda: self._writer.published.view.epoch)
         for kind in SHARD_KINDS:

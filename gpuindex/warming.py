@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from .arrays import Int64
 from .batch import AdBatch, DeliveryBatch
 from .index import Index
 from .query import Query
 from .settings import IndexSettings
 from .targeting import Rule
+from .view import IndexView
 
 
 def warm(settings: IndexSettings) -> None:
@@ -47,20 +49,26 @@ def warm(settings: IndexSettings) -> None:
             bias=np.zeros(ads, np.float32),
         )
     )
+    # The tail's kernels, and those of shards.
+    _search(index.publish(), feature, batch.ad_ids)
     index.seal()
     index.start_compaction(0)
     while index.maintain():
         pass
-    view = index.publish()
+    _search(index.publish(), feature, batch.ad_ids)
+
+
+def _search(view: IndexView, feature: int, ad_ids: Int64) -> None:
+    """Ask for the ads that carry a feature, in every mode and with every restriction."""
     for mode in ("full", "sparse"):
         query = Query(
             feature_ids=np.array([feature], np.int32),
             weights=np.ones(1, np.float32),
-            vector=np.ones(settings.embedding_width, np.float32),
+            vector=np.ones(view.tail.columns.embeddings.shape[1], np.float32),
             embedding_scale=1.0,
             now_ms=1,
             seed=0,
             mode=mode,
             filters=(Rule("field", allow=frozenset({"value"})),),
         )
-        view.gather(view.search(query, ads, within=batch.ad_ids).slots)
+        view.gather(view.search(query, len(ad_ids), within=ad_ids).slots)

@@ -5,7 +5,7 @@ was asked for before a write reads what was there before, and memory that is let
 go is used again only behind what still reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Follower:
     """
 
     def __init__(self) -> None:
+        """Hold nothing yet; whoever asks for the rows has had it follow before."""
         self.rows: Any = None
         self._used = 0
 
@@ -81,9 +82,9 @@ def scatter(places: Int32, values: NDArray[Any], target: Any) -> None:
         target[current().put(places)] = current().put(values)
 
 
-def total_bytes(arrays: Sequence[Any]) -> int:
-    """Bytes of several arrays."""
-    return sum(int(array.nbytes) for array in arrays)
+def total_bytes(arrays: Iterable[Any]) -> int:
+    """Bytes of several arrays; None stands for one that is not there yet."""
+    return sum(int(array.nbytes) for array in arrays if array is not None)
 
 
 def octets(records: NDArray[Any]) -> NDArray[np.uint8]:

@@ -105,10 +105,9 @@ class Mirror:
 
     def memory(self) -> dict[str, int]:
         """Bytes of the device by part."""
-        tail = [each.rows for each in self._followers.values()]
         return {
             "device_shards": sum(total_bytes(each.arrays) for each in self._shards.values()),
-            "device_tail": total_bytes(tail),
+            "device_tail": total_bytes(each.rows for each in self._followers.values()),
             "device_slots": self._slots.memory_bytes(),
             "device_search": self._searches.most_bytes,
         }
@@ -174,7 +173,7 @@ class _SlotsMirror:
 
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""
-        return total_bytes([self._dead, self._pages, self._states.rows, self._biases.rows])
+        return total_bytes((self._dead, self._pages, self._states.rows, self._biases.rows))
 
 
 def _joined(places: Sequence[Int32]) -> Int32:
@@ -187,7 +186,7 @@ def _uploaded_shard(shard: Shard) -> DeviceShard:
     Raises:
         MemoryBudgetExceeded: the device has no room, as for a snapshot of a larger one.
     """
-    size, free = total_bytes(list(shard.table_arrays().values())), current().free_bytes()
+    size, free = total_bytes(shard.table_arrays().values()), current().free_bytes()
     if size > free:
         raise MemoryBudgetExceeded(
             f"a shard takes {size} bytes of the device, which has {free} left; "

@@ -155,6 +155,19 @@ def test_a_bad_configuration_is_exit_code_2_with_the_key_and_what_is_allowed(
     assert "Traceback" not in done.stderr
 
 
+def test_a_device_that_is_not_there_is_exit_code_2_with_what_is_missing_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anything else is begun: no broker is needed to be told."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = serve("--set", "index.device=cuda")
+    assert done.returncode == 2
+    assert 'index.device = "cuda": ' in done.stderr
+    assert "driver" in done.stderr
+    assert '"auto" or "cpu"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_snapshot_of_a_newer_version_is_exit_code_2(
     kafka: Kafka, tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
