@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -183,3 +184,53 @@ def test_a_shard_that_does_not_fit_is_refused_before_it_is_copied(
     gpu.memory_bytes = 1_000
     with pytest.raises(MemoryBudgetExceeded, match="which has 1000 left"):
         index.publish()
+
+
+class Interrupted:
+    """A device that does something else before each launch, as a second thread may."""
+
+    def __init__(self, behind: SimulatedGpu, interrupt: Callable[[], None]) -> None:
+        self._behind = behind
+        self._interrupt = interrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+    def launch(self, *arguments: Any) -> None:
+        self._interrupt()
+        self._behind.launch(*arguments)
+
+
+def test_publications_between_the_launches_of_a_search_change_nothing_of_its_answer(
+    new_index: Any, catalog: Any, new_query: Any, gpu: SimulatedGpu
+) -> None:
+    """All launches and copies are on one queue, so this is how two threads can meet there."""
+    index = new_index(seal_ads=40)
+    known = catalog.drawn(150, DENSITIES)
+    index.apply_delivery(known.delivery())
+    index.apply(known.batch(slice(None)))
+    index.seal()
+    index.apply(known.batch(slice(0, 20), version=2))
+    view = index.publish()
+    query = new_query(len(DENSITIES), "full")
+    expected = known.best(query, 30)
+    changed = dataclasses.replace(known, weights=255 - known.weights, open=~known.open)
+    versions = itertools.count(3)
+
+    def rewrite() -> None:
+        """Some ads, all delivery states, and a piece of tidying."""
+        version = next(versions)
+        first = 20 * (version % 7)
+        index.apply(changed.batch(slice(first, first + 20), version))
+        delivery = changed.delivery()
+        index.apply_delivery(dataclasses.replace(delivery, versions=delivery.versions + version))
+        index.maintain()
+        index.publish()
+
+    device.use(Interrupted(gpu, rewrite))
+    found = view.search(query, 30)
+    assert (found.ad_ids.tolist(), found.scores.tolist()) == expected
+    assert next(versions) > 20
+    assert index.compactions
+    changed_found = index.publish().search(query, 30)
+    assert changed_found.scores.tolist() != found.scores.tolist()
