@@ -64,7 +64,7 @@ class Index:
         self.features = FeatureDictionary()
         self.targeting = TargetingTable()
         self.directory = AdDirectory()
-        self.slots = Slots()
+        self.slots = Slots(logged=settings.device != "cpu")
         self.sealed: list[tuple[int, Shard]] = []
         self.tail = self._new_tail(0)
         self.epoch = 0

@@ -63,8 +63,9 @@ class SlotsView:
         dead: [>= N] int64, the epoch from which a slot is not seen.
         pages: [N / PAGE_SLOTS] int32, the pool page of each run of slots.
         pool: the pages.
-        dying: slots that died since the view before, unless `dead` is a new array.
-        written: pool pages that were written since then, repeatedly perhaps.
+        dying: if changes are logged, slots that died since the view before, unless
+            `dead` is a new array.
+        written: likewise pool pages that were written since then, perhaps repeatedly.
     """
 
     count: int
@@ -78,7 +79,12 @@ class SlotsView:
 class Slots:
     """The writer's side of the slots' state."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, logged: bool = False) -> None:
+        """No slots yet.
+
+        Args:
+            logged: whether publications tell what changed.
+        """
         self.count = 0
         self.dead: Int64 = np.full(PAGE_SLOTS, NEVER, np.int64)
         self._pages: Int32 = np.zeros(16, np.int32)
@@ -87,6 +93,7 @@ class Slots:
         self._free: Int32 = np.arange(16, dtype=np.int32)
         self._retired: deque[tuple[int, Int32]] = deque()
         self._published: Int32 | None = None
+        self._logged = logged
         self._dying: list[Int32] = []
         self._written: list[Int32] = []
 
@@ -105,7 +112,8 @@ class Slots:
     def kill(self, slots: Int32, epoch: int) -> None:
         """Hide slots from views of this epoch and later."""
         self.dead[slots] = epoch
-        self._dying.append(slots)
+        if self._logged:
+            self._dying.append(slots)
 
     def deliver(
         self, slots: Int32, rows: Int32, directory: AdDirectory, epoch: int, *, unseen: bool
@@ -135,7 +143,8 @@ class Slots:
             pool.biases,
             directory.delivery,
         )
-        self._written.append(self._pages[slots // PAGE_SLOTS])
+        if self._logged:
+            self._written.append(self._pages[slots // PAGE_SLOTS])
         if taken:
             self._free = self._free[taken:]
             self._retired.append((epoch, retired[:taken]))
@@ -212,7 +221,8 @@ class Slots:
         taken, self._free = self._free[:pages], self._free[pages:]
         self._pool.states["gate"][taken] = 0
         self._fresh[taken] = 1
-        self._written.append(taken)
+        if self._logged:
+            self._written.append(taken)
         return taken
 
     def _reserve(self, pages: int) -> None:

@@ -24,7 +24,7 @@ from .kernels.cpu.states import ACTIVE, FUNDED
 from .kernels.cpu.topk import topk
 from .limits import within_limit
 from .query import Query, to_integers
-from .question import Question, Restrictions
+from .question import UNRESTRICTED, Question, Restrictions
 from .scratch import Scratch, own_scratch
 from .shard import Shard, ShardKind
 from .slots import SlotsView
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # A limit that keeps most of what was found out is met with few, ever larger searches.
 LIMITED_GROWTH = 4
 
-_NOBODY: Int64 = np.zeros(0, np.int64)
+_NO_MASK: UInt8 = np.zeros(0, np.uint8)
 _EVERYONE: UInt8 = np.ones(1, np.uint8)
 
 
@@ -270,16 +270,21 @@ class IndexView:
             now_ms=query.now_ms,
             seed=query.signed_seed,
             allowed=self._allowed(query.audience),
-            restrictions=Restrictions(
-                within=None if within is None else self._present(within),
-                excluded=self._present(query.excluded) if len(query.excluded) else _NOBODY,
-                rules=tuple(
-                    (
-                        None if rule.allow is None else self._numbers(rule.field, rule.allow),
-                        self._numbers(rule.field, rule.deny),
-                    )
-                    for rule in query.filters
-                ),
+            restrictions=self._restrictions(query, within),
+        )
+
+    def _restrictions(self, query: Query, within: Int64 | None) -> Restrictions:
+        if within is None and not query.filters and not len(query.excluded):
+            return UNRESTRICTED
+        return Restrictions(
+            within=None if within is None else self._present(within),
+            excluded=self._present(query.excluded),
+            rules=tuple(
+                (
+                    None if rule.allow is None else self._numbers(rule.field, rule.allow),
+                    self._numbers(rule.field, rule.deny),
+                )
+                for rule in query.filters
             ),
         )
 
@@ -385,6 +390,8 @@ class IndexView:
 
     def _mask(self, restrictions: Restrictions) -> UInt8:
         """See `Restrictions.mask`."""
+        if restrictions is UNRESTRICTED:
+            return _NO_MASK
         tail = self.tail
         lists = (self.table, tail.first_slot, tail.ads, tail.bounds, tail.features)
         mask: UInt8 = restrictions.mask(self.slots.count, np, partial(mark, *lists))
@@ -392,6 +399,8 @@ class IndexView:
 
     def _present(self, ad_ids: Int64) -> Int64:
         """The slots of those of some ads that are here."""
+        if not len(ad_ids):
+            return ad_ids
         slots = self.find(ad_ids)
         return slots[slots >= 0]
 
