@@ -23,5 +23,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--twins",
         choices=("cpu", "simulator", "cuda"),
         default="cpu",
-        help="which side of the index's kernel operations tests/parity runs",
+        help="which side of the index's kernel operations tests/parity runs, and on a GPU "
+        "(cuda) where the indexes of tests/gpuindex search",
     )
+
+
+@pytest.fixture(scope="session")
+def search_device(request: pytest.FixtureRequest) -> str:
+    """Where indexes of this run search; without the GPU it asks for a skip or a failure."""
+    if request.config.getoption("--twins") != "cuda":
+        return "cpu"
+    from gpuindex.device import choice
+
+    if reason := choice.missing():
+        if os.environ.get("REQUIRE_CUDA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return "cuda"

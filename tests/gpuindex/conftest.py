@@ -100,8 +100,8 @@ class Catalog:
 
 
 @pytest.fixture
-def settings() -> IndexSettings:
-    return IndexSettings(embedding_width=WIDTH, payload_width=2)
+def settings(search_device: str) -> IndexSettings:
+    return IndexSettings(embedding_width=WIDTH, payload_width=2, device=search_device)
 
 
 @pytest.fixture

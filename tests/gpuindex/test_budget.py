@@ -12,7 +12,8 @@ DENSITIES = [0.001, 0.02, 0.3, 0.9]
 
 
 def used(index: Index) -> int:
-    return sum(index.memory().values())
+    """Bytes of the host."""
+    return sum(size for part, size in index.memory().items() if not part.startswith("device_"))
 
 
 def within(settings: IndexSettings, more_bytes: int, **rest: Any) -> Index:

@@ -1,5 +1,6 @@
 """Readers search while the writer writes, and never see anything half done."""
 
+import dataclasses
 import threading
 import time
 from typing import Any
@@ -97,8 +98,10 @@ def rewrite(index: Index, order: np.ndarray, version: int, *, rewritten: bool) -
     index.publish()
 
 
-def begun() -> Index:
-    index = Index(SETTINGS)
+@pytest.fixture
+def index(search_device: str) -> Index:
+    """Every ad in its first version and flight."""
+    index = Index(dataclasses.replace(SETTINGS, device=search_device))
     index.features.intern("every=ad")
     index.apply(upserts(index, np.arange(ADS), 1))
     index.apply_delivery(flights(np.arange(ADS), 1))
@@ -107,8 +110,9 @@ def begun() -> Index:
 
 
 @pytest.mark.parametrize("rewritten", [True, False], ids=["ads", "flights"])
-def test_readers_see_every_ad_once_in_one_state_while_all_are_rewritten(rewritten: bool) -> None:
-    index = begun()
+def test_readers_see_every_ad_once_in_one_state_while_all_are_rewritten(
+    index: Index, rewritten: bool
+) -> None:
     finished = threading.Event()
     failures: list[BaseException] = []
     checks = [0, 0]
@@ -199,8 +203,9 @@ def test_readers_never_see_a_deleted_ad_nor_miss_the_one_that_came_with_the_dele
 
 
 @pytest.mark.parametrize("rewritten", [True, False], ids=["ads", "flights"])
-def test_a_held_view_answers_the_same_after_everything_was_rewritten(rewritten: bool) -> None:
-    index = begun()
+def test_a_held_view_answers_the_same_after_everything_was_rewritten(
+    index: Index, rewritten: bool
+) -> None:
     ads = np.arange(ADS)
     # Until the pool of pages stops growing, so that they are used again.
     for version in range(2, 40):

@@ -5,7 +5,6 @@ or the CUDA ones on a GPU. Every side must give what NumPy gives, bit for bit,
 and so what the others give.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,18 +90,9 @@ CPU_OPERATIONS = {
 
 
 def on_gpu() -> Twins:
-    """The CUDA side on a GPU; without one a skip, or a failure if one is required."""
-    import cupy
-
-    if not cupy.cuda.is_available():
-        reason = "no CUDA device"
-        if os.environ.get("REQUIRE_CUDA") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
     gpu = device.Gpu()
     device.use(gpu)
-    return Twins(**CUDA_OPERATIONS, put=gpu.put, get=cupy.asnumpy, address=gpu.address)
+    return Twins(**CUDA_OPERATIONS, put=gpu.put, get=gpu.get, address=gpu.address)
 
 
 def in_simulator(schedule: Schedule) -> Twins:
@@ -131,6 +121,7 @@ def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
     elif side == "simulator":
         yield in_simulator(Schedule("random", seed=1, interruptions=0.01))
     else:
+        request.getfixturevalue("search_device")
         yield on_gpu()
     device.use(before)
 
