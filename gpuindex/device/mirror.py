@@ -23,6 +23,9 @@ from ..tail import Tail
 from .memory import Follower, octets, scatter, total_bytes, uploaded
 from .view import DeviceShard, DeviceSlots, DeviceTail, DeviceView, Searches
 
+# Features of a query for which there must be room from the beginning; a larger one raises it.
+EXPECTED_FEATURES = 256
+
 TAIL_ARRAYS = ("bounds", "features", "weights", "ad_ids", "targeting", "embeddings")
 
 
@@ -67,6 +70,7 @@ class Mirror:
                 shard: self._shards.get(shard) or _uploaded_shard(shard) for _, shard in placed
             }
             rows = [(first, self._shards[shard].row) for first, shard in placed]
+            self._searches.expect(EXPECTED_FEATURES, slots.count, len(placed), feature_count)
             return DeviceView(
                 epoch=epoch,
                 shards=tuple(self._shards.values()),
@@ -91,11 +95,12 @@ class Mirror:
             MemoryBudgetExceeded: it would pass the budget, or what is free.
         """
         parts = self.memory()
-        held = sum(parts.values()) - parts["device_search"]
+        search = parts.pop("device_search")
+        held = sum(parts.values())
         limit = held + current().free_bytes()
         if self._budget_bytes is not None:
             limit = min(limit, self._budget_bytes)
-        needed = 2 * (held + growth) + parts["device_slots"] + parts["device_search"]
+        needed = 2 * (held + growth) + parts["device_slots"] + search
         if needed > limit:
             raise MemoryBudgetExceeded(
                 f"the index holds {held} bytes of the device and needs up to {growth} more, and as "

@@ -20,10 +20,9 @@ from ..kernels.cuda.score import piece_bytes, score
 from ..kernels.cuda.topk import begin as begin_topk
 from ..question import Question
 
-# Of a search, by slot: score, gathered score and slot, and two marks.
-SLOT_BYTES = 4 + 8 + 2
-# Of an answer, by ad: score, ad id and slot, in order and before.
-ANSWER_BYTES = 2 * (4 + 8 + 4)
+# Of a search, by slot: score, gathered score and slot, two marks, and at most the answer's score,
+# ad id and slot, in order and before.
+SLOT_BYTES = 4 + 8 + 2 + 2 * (4 + 8 + 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +65,14 @@ class DeviceSlots:
 
 @dataclass
 class Searches:
-    """What searches took so far: the most bytes at a time."""
+    """What searches take of the device's memory: the most bytes at a time."""
 
     most_bytes: int = 0
+
+    def expect(self, query_features: int, slots: int, shards: int, features: int) -> None:
+        """Count a search with so many features of its own and of the dictionary."""
+        own = SLOT_BYTES * slots + 4 * features + piece_bytes(query_features, slots, shards)
+        self.most_bytes = max(self.most_bytes, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ class DeviceView:
     """What the device holds of a view; attributes as there.
 
     Attributes:
-        searches: told what each search takes.
+        searches: told of each search.
     """
 
     epoch: int
@@ -104,8 +108,8 @@ class DeviceView:
                 )
             found = device.get(counts)
             scores, ads, slots = map(device.get, best)
-        taken = max(map(self._search_bytes, questions)) + ANSWER_BYTES * int(ends[-1])
-        self.searches.most_bytes = max(self.searches.most_bytes, taken)
+        longest = max(len(question.integers.features) for question in questions)
+        self.searches.expect(longest, self.slots.count, len(self.shards), self.feature_count)
         places = [
             slice(end - question.k, end - question.k + count)
             for question, end, count in zip(questions, ends.tolist(), found.tolist(), strict=True)
@@ -173,8 +177,3 @@ class DeviceView:
             count,
             best,
         )
-
-    def _search_bytes(self, question: Question) -> int:
-        """What a search takes of the device's memory, its answer apart."""
-        pieces = piece_bytes(len(question.integers.features), self.slots.count, len(self.shards))
-        return SLOT_BYTES * self.slots.count + 4 * self.feature_count + pieces

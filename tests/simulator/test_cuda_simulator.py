@@ -224,3 +224,15 @@ def test_an_address_is_loaded_only_from_a_living_array() -> None:
     del known
     with pytest.raises(MemoryFault):
         ADDRESSES.load(address, np.int32)
+
+
+def round_all(values: Any, rounded: Any) -> None:
+    rounded[cuda.threadIdx.x] = cuda.libdevice.float2int_rn(values[cuda.threadIdx.x])
+
+
+def test_floats_become_the_nearest_integers_that_there_are() -> None:
+    """Memory that was never written may hold any of these, and hardware rounds them all."""
+    values = np.array([0.5, 1.5, -2.5, 3e9, -np.inf, np.inf, np.nan, 7.4], np.float32)
+    rounded = np.zeros(8, np.int32)
+    launch(round_all, 1, 8, values, rounded)
+    assert rounded.tolist() == [0, 2, -2, 2**31 - 1, -(2**31), 2**31 - 1, 0, 7]

@@ -1,5 +1,6 @@
 """What `cuda` means inside a simulated kernel."""
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -66,10 +67,12 @@ class _Atomic:
 class _Libdevice:
     @staticmethod
     def float2int_rn(value: Any) -> int:
-        """The nearest integer of a float32, to even if there are two."""
+        """The nearest int32 of a float32, to even if there are two; NaN is 0."""
         if type(value) is not Float32:
             raise SimulationError(f"float2int_rn of {type(value).__name__}, which is no float32")
-        return round(value)
+        if math.isnan(value):
+            return 0
+        return round(min(max(value, float(-(2**31))), float(2**31 - 1)))
 
 
 def _vote(operation: str) -> Callable[..., Any]:
