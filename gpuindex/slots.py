@@ -65,7 +65,8 @@ class SlotsView:
         pool: the pages.
         dying: if changes are logged, slots that died since the view before, unless
             `dead` is a new array.
-        written: likewise pool pages that were written since then, perhaps repeatedly.
+        written: likewise pool pages that states were written to, perhaps repeatedly. What
+            others hold does not matter: their slots have no ads, or dead ones.
     """
 
     count: int
@@ -221,8 +222,6 @@ class Slots:
         taken, self._free = self._free[:pages], self._free[pages:]
         self._pool.states["gate"][taken] = 0
         self._fresh[taken] = 1
-        if self._logged:
-            self._written.append(taken)
         return taken
 
     def _reserve(self, pages: int) -> None:
