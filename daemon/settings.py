@@ -101,7 +101,8 @@ class IndexSection(Section):
     device_memory_budget_bytes: int = Field(
         default=0,
         ge=0,
-        description="the same limit for a device's memory; 0: what the device has left",
+        description="the same limit for a device's memory, half of it kept for folding; "
+        "0: what the device has left",
     )
 
 

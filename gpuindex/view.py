@@ -162,7 +162,7 @@ class IndexView:
         if self.device is None or any(query.group_limit is not None for query in queries):
             return [self.search(query, k, within) for query in queries]
         questions = [self._question(query, k, within) for query in queries]
-        founds = self.device.best(questions)
+        founds = self.device.best(questions) if questions else []
         return list(map(self._candidates, questions, founds))
 
     def _best(

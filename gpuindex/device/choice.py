@@ -56,7 +56,9 @@ def missing() -> str | None:
         return "the driver shows no device; is CUDA_VISIBLE_DEVICES empty?"
     driver.cuDriverGetVersion(ctypes.byref(version))
     if version.value < LEAST_DRIVER:
-        has, needs = (f"{each // 1000}.{each % 1000 // 10}" for each in (version.value, 13_000))
+        has, needs = (
+            f"{each // 1000}.{each % 1000 // 10}" for each in (version.value, LEAST_DRIVER)
+        )
         return f"the driver is for CUDA {has} and {needs} is needed; install a newer driver"
     capability = tuple(_attribute(driver, each) for each in CAPABILITY_ATTRIBUTES)
     if capability < LEAST_CAPABILITY:
@@ -70,6 +72,7 @@ def missing() -> str | None:
 
 def _attribute(driver: ctypes.CDLL, attribute: int) -> int:
     """A number that the driver tells of its first device."""
-    value = ctypes.c_int()
-    driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+    device, value = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
     return value.value

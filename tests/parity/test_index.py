@@ -168,6 +168,7 @@ def test_a_batch_answers_as_its_queries_alone_do(device: str) -> None:
     """Of different modes and sizes, so that what one leaves behind would show in the next."""
     view = filled(device).view
     asked = [query("full"), query("sparse", 3), query("full", 4, excluded=np.arange(200))]
+    assert view.search_batch([], 25) == []
     together = view.search_batch(asked, 25)
     alone = [on_cpu(view).search(each, 25) for each in asked]
     assert [each.ad_ids.tobytes() for each in together] == [each.ad_ids.tobytes() for each in alone]
