@@ -15,9 +15,10 @@ DeviceKind = Literal["cpu", "cuda"]
 
 DRIVER = "libcuda.so.1"
 # What the libraries of the extra "gpu" are made for: CUDA 13, and Turing's warp operations.
-LEAST_DRIVER = 13_000
+LEAST_CUDA = (13, 0)
 LEAST_CAPABILITY = (7, 5)
-CAPABILITY_ATTRIBUTES = (75, 76)
+# The driver's numbers for the two halves of the compute capability.
+MAJOR, MINOR = 75, 76
 PACKAGES = {"cupy": "CuPy", "numba_cuda": "numba-cuda"}
 
 
@@ -55,19 +56,22 @@ def missing() -> str | None:
     if not count.value:
         return "the driver shows no device; is CUDA_VISIBLE_DEVICES empty?"
     driver.cuDriverGetVersion(ctypes.byref(version))
-    if version.value < LEAST_DRIVER:
-        has, needs = (
-            f"{each // 1000}.{each % 1000 // 10}" for each in (version.value, LEAST_DRIVER)
-        )
-        return f"the driver is for CUDA {has} and {needs} is needed; install a newer driver"
-    capability = tuple(_attribute(driver, each) for each in CAPABILITY_ATTRIBUTES)
+    cuda = version.value // 1_000, version.value % 1_000 // 10
+    if cuda < LEAST_CUDA:
+        return _too_old("the driver is for CUDA", cuda, LEAST_CUDA, "install a newer driver")
+    capability = _attribute(driver, MAJOR), _attribute(driver, MINOR)
     if capability < LEAST_CAPABILITY:
-        has, needs = ("{}.{}".format(*each) for each in (capability, LEAST_CAPABILITY))
-        return f"the device has compute capability {has} and {needs} is needed; use another one"
+        return _too_old(
+            "the device has compute capability", capability, LEAST_CAPABILITY, "use another one"
+        )
     for package, name in PACKAGES.items():
         if find_spec(package) is None:
             return f'{name} is not installed; install the extra "gpu"'
     return None
+
+
+def _too_old(what: str, has: tuple[int, int], needs: tuple[int, int], remedy: str) -> str:
+    return f"{what} {has[0]}.{has[1]}, and {needs[0]}.{needs[1]} is needed; {remedy}"
 
 
 def _attribute(driver: ctypes.CDLL, attribute: int) -> int:
