@@ -150,9 +150,11 @@ def test_readers_see_every_ad_once_in_one_state_while_all_are_rewritten(
         assert index.compactions > 5
 
 
-def test_readers_never_see_a_deleted_ad_nor_miss_the_one_that_came_with_the_deletion() -> None:
+def test_readers_never_see_a_deleted_ad_nor_miss_the_one_that_came_with_the_deletion(
+    search_device: str,
+) -> None:
     """Half of the ads at a time: each publication deletes one half and brings the other back."""
-    index = Index(SETTINGS)
+    index = Index(dataclasses.replace(SETTINGS, device=search_device))
     index.features.intern("every=ad")
     halves = np.array_split(np.arange(ADS), 2)
     index.apply(upserts(index, halves[0], 2))

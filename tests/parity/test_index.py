@@ -218,6 +218,8 @@ CHANGES: list[Callable[[IndexMachine, Any], None]] = [
     lambda machine, data: machine.begin_to_compact(first=data.draw(st.integers(0, 1))),
     lambda machine, data: machine.snapshot(restore=data.draw(st.booleans())),
 ]
+BEGINNINGS = st.lists(st.lists(ads, min_size=4, max_size=8), max_size=3)
+
 # Examples, and rounds of each, that a side has time for.
 EFFORT = {"cpu": (5, 8), "simulator": (6, 5), "cuda": (60, 8)}
 
@@ -240,7 +242,9 @@ def test_any_interleaving_equals_a_dict(
     def interleave(data: Any) -> None:
         machine = IndexMachine()
         machine.settings = dataclasses.replace(SETTINGS, device=device)
-        machine.begin()
+        machine.begin(
+            batches=data.draw(st.lists(st.lists(ads, min_size=1, max_size=8), max_size=3))
+        )
         try:
             for _ in range(rounds):
                 for change in data.draw(st.lists(st.sampled_from(CHANGES), min_size=2, max_size=6)):
