@@ -221,7 +221,7 @@ CHANGES: list[Callable[[IndexMachine, Any], None]] = [
 BEGINNINGS = st.lists(st.lists(ads, min_size=4, max_size=8), max_size=3)
 
 # Examples, and rounds of each, that a side has time for.
-EFFORT = {"cpu": (5, 8), "simulator": (6, 5), "cuda": (60, 8)}
+EFFORT = {"cpu": (5, 8), "simulator": (5, 4), "cuda": (60, 8)}
 
 
 def test_any_interleaving_equals_a_dict(
