@@ -30,6 +30,7 @@ from stream.records import ErrorBody
 
 from .clock import wall_ms
 from .digests import parse_parts
+from .scoring import RequestRefused
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -137,6 +138,8 @@ def error(code: str, message: str) -> web.Response:
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except RequestRefused as refused:
+        return error(refused.code, refused.message)
     except web.HTTPException as raised:
         body = json.dumps({"error": {"code": _code(raised), "message": raised.reason}})
         return web.Response(

@@ -3,7 +3,7 @@
 Owns, for every topic that is ingested, the next offsets not yet applied and when the broker last
 told its ends. Promises that a request which asks for a state waits until that state is there and no
 longer than it may, and then says what is missing. Who applies and who reports is `ingest`'s part.
-Everything here runs on the event loop.
+All but `has` runs on the event loop.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Applied:
             await self._progress.wait_for(lambda: self._missing(next_offsets) is None)
 
     def has(self, request: ScoreRequest) -> bool:
-        """Whether the state that `request` asks for is there."""
+        """Whether the state that `request` asks for is there; any thread may ask."""
         return self._unread(request) is None and self._lacking(request) is None
 
     async def satisfy(self, request: ScoreRequest, timeout_s: float) -> None:

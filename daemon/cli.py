@@ -7,16 +7,16 @@ Each verb lives in `daemon.commands`.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from stream.errors import StreamError
+from monitoring.build import installed_version
 
 from .commands import ad, broker, demo, dlq, explain, replay, serve, status, topics, train, verify
-from .failure import Failed
+from .commands.output import say
+from .failure import EXPECTED, report
 from .logs import configure_logging
-from .settings import ConfigurationError
 
 app = typer.Typer(
     name="headwater",
@@ -38,16 +38,27 @@ app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"headwater {installed_version('headwater')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of no verb."""
+
+
 def main() -> None:
     """Run a verb; an expected failure is one message on stderr, never a traceback."""
-    console = Console(stderr=True, highlight=False)
     # Verbs print for people; what goes wrong on the way is an event on stderr.
     configure_logging("warning")
     try:
         app()
-    except ConfigurationError as error:
-        console.print(f"[red]configuration:[/red] {error}", soft_wrap=True)
-        sys.exit(2)
-    except (StreamError, Failed) as error:
-        console.print(f"[red]failed:[/red] {error}", soft_wrap=True)
-        sys.exit(1)
+    except EXPECTED as error:
+        sys.exit(report(error))

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -43,6 +44,10 @@ from .settings import ScoringSection
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+
+class _Outdated(Exception):
+    """The state has become older than the request allows."""
 
 
 class RequestDesk:
@@ -165,16 +170,19 @@ class RequestDesk:
                 reasons = self._readiness.reasons().items()
                 raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
             if self._applied.has(request):
-                return await self._on_thread(call, request, argument)
+                with suppress(_Outdated):
+                    return await self._on_thread(call, request, argument)
         finally:
             self._free.release()
         if self._aside.locked():
             full = self._overloaded()
             raise RequestRefused(full.code, full.message)
         async with self._aside:
-            await self._applied.satisfy(request, self._patience_s(request, written_ms))
-            async with self._free:
-                return await self._on_thread(call, request, argument)
+            while True:
+                await self._applied.satisfy(request, self._patience_s(request, written_ms))
+                async with self._free:
+                    with suppress(_Outdated):
+                        return await self._on_thread(call, request, argument)
 
     def _overloaded(self) -> ErrorBody:
         waiting = self._settings.max_queue
@@ -193,9 +201,17 @@ class RequestDesk:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, call, request, argument)
+            return await loop.run_in_executor(self._thread, self._now, call, request, argument)
         finally:
             self._waiting -= 1
+
+    def _now(
+        self, call: Callable[[ScoreRequest, int], Result], request: ScoreRequest, argument: int
+    ) -> Result:
+        """On the scoring thread: what was fresh enough may have aged while it was queued."""
+        if not self._applied.has(request):
+            raise _Outdated
+        return call(request, argument)
 
     def _score(self, request: ScoreRequest, written_ms: int) -> Scored:
         if request.deadline_ms is not None and wall_ms() > written_ms + request.deadline_ms:

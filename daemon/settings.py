@@ -48,6 +48,9 @@ class KafkaSection(Section):
     group: str = Field(
         default="headwater", description="name of the Faust app that owns score-requests"
     )
+    unreachable_s: float = Field(
+        default=10.0, gt=0, description="silence of all brokers that turns readiness off"
+    )
 
 
 class WorkerSection(Section):

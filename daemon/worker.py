@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -34,49 +36,68 @@ from stream.requests import RequestAgent
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, device, digests, models
+from . import api, contact, device, digests, models
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock, ReplayClock, WallClock
+from .contact import KafkaContact
 from .histories import EncodedHistories
 from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
+from .models import Models
 from .rejections import Policy, Rejections
 from .requests import RequestDesk
-from .scoring import Scorer
-from .settings import ConfigurationError, Settings
+from .scoring import RequestRefused, Scorer
+from .settings import Settings
 
 log = structlog.get_logger(__name__)
 
-CONDITIONS = (ADS_CONTROL, ADS, USER_EVENTS, "requests")
+CONDITIONS = (contact.CONDITION, ADS_CONTROL, ADS, USER_EVENTS, "requests")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
 AGENT_CHECK_S = 1.0
 # All clients together must end well within the 30 s that orchestrators wait by default.
 STOP_PART_S = 5.0
+# Requests are answered by then; this is for callers that keep their connection busy.
+HTTP_CLOSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class _State:
+    """What requests are answered from, once it is opened."""
+
+    models: Models
+    writer: IndexWriter
+    store: HistoryStore
+    desk: RequestDesk
 
 
 class Worker:
-    """Everything of one process; `run` is its whole life."""
+    """Everything of one process; `run` is its whole life.
 
-    def __init__(self, settings: Settings) -> None:
-        """Wire nothing yet.
+    Args:
+        settings: all of them.
+        listener: where HTTP is served, from the first moment on.
 
-        Raises:
-            ConfigurationError: the device that is to search cannot be used.
-        """
+    Raises:
+        ConfigurationError: the device that is to search cannot be used.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.settings = settings
         self.readiness = Readiness(CONDITIONS)
-        self.port: int | None = None
+        self._listener = listener
         self._device = device.choose(settings.index)
+        self._state: _State | None = None
         self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
         self._applied = Applied(self._lag)
         self._intake = IntakeThread()
         self._ingest: list[IngestLoop[Any]] = []
+        self._contact = KafkaContact(self._kafka, self.readiness, settings.kafka.unreachable_s)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the process at once.
@@ -107,32 +128,54 @@ class Worker:
         log.info("worker_stopped")
 
     def status(self) -> dict[str, Any]:
-        """What `GET /v1/status` answers."""
-        published = self._writer.published
-        offsets = {
-            **{topic: dict(next_offsets) for topic, next_offsets in published.offsets.items()},
-            USER_EVENTS: self._event_offsets(),
-        }
+        """What `GET /v1/status` answers; what is not open yet, or not any more, is empty."""
         return {
             "worker": self.settings.worker.id,
             "ready": self.readiness.ready,
             "reasons": self.readiness.reasons(),
             "now_ms": self._clock.now_ms(),
-            "epoch": published.view.epoch,
-            "ads": published.view.counts(),
-            "offsets": offsets,
+            "kafka": self._contact.status(),
             "lag": {topic: self._lag.lag(topic) for topic in (ADS, ADS_CONTROL, USER_EVENTS)},
-            "device": self._device,
-            "models": self._models.versions,
-            "memory": self._writer.memory(),
             "paused": {
                 loop.applier.topic: loop.paused for loop in self._ingest if loop.paused is not None
             },
+            "device": self._device,
+            **self._state_status(),
         }
 
+    def _state_status(self) -> dict[str, Any]:
+        state = self._state
+        if state is None:
+            return {"epoch": None, "ads": {}, "offsets": {}, "models": {}, "memory": {}}
+        published = state.writer.published
+        return {
+            "epoch": published.view.epoch,
+            "ads": published.view.counts(),
+            "offsets": {
+                **{topic: dict(next_offsets) for topic, next_offsets in published.offsets.items()},
+                USER_EVENTS: state.store.next_offsets(),
+            },
+            "models": state.models.versions,
+            "memory": state.writer.memory(),
+        }
+
+    @property
+    def desk(self) -> RequestDesk:
+        """Where requests are answered.
+
+        Raises:
+            RequestRefused: it is not open.
+        """
+        return self._opened().desk
+
     def ad(self, ad_id: int) -> dict[str, Any]:
-        """What `GET /v1/ads/{ad_id}` answers."""
-        state = self._writer.published.view.describe(ad_id, self._clock.now_ms())
+        """What `GET /v1/ads/{ad_id}` answers.
+
+        Raises:
+            RequestRefused: the index is not open.
+        """
+        view = self._opened().writer.published.view
+        state = view.describe(ad_id, self._clock.now_ms())
         return {
             "ad_id": str(ad_id),
             "present": state.present,
@@ -145,28 +188,39 @@ class Worker:
 
     async def digest(self, listed: Collection[int]) -> dict[str, Any]:
         """What `GET /v1/digest` answers; hashing leaves the event loop and the intake alone."""
-        published = self._writer.published
+        state = self._opened()
+        published = state.writer.published
         body = await asyncio.to_thread(digests.describe, published.view, published.offsets, listed)
-        return {"worker": self.settings.worker.id, "models": self._models.columns, **body}
+        return {"worker": self.settings.worker.id, "models": state.models.columns, **body}
+
+    def _opened(self) -> _State:
+        if self._state is None:
+            reasons = self.readiness.reasons().items()
+            raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
+        return self._state
+
+    def _close_state(self) -> None:
+        self._state = None
 
     async def _serve(self) -> NoReturn:
         """Open the parts one by one; whatever ends this closes them in the reverse order."""
         settings = self.settings
         async with AsyncExitStack() as stack:
-            await self._create_topics()
+            await self._listen(stack)
+            # A topic that is missing when Faust starts is ignored by it for good: create first.
+            await topics.ensure(self._kafka)
             stack.callback(self._intake.close)
-            self._models = await self._intake.run(models.load, settings)
-            self._writer = await self._intake.run(
-                IndexWriter.open, settings, self._models, self._clock, self._device
+            loaded = await self._intake.run(models.load, settings)
+            writer = await self._intake.run(
+                IndexWriter.open, settings, loaded, self._clock, self._device
             )
             store = HistoryStore.open(settings.worker_folder / "histories", settings.history.events)
             stack.callback(store.close)
-            self._event_offsets = store.next_offsets
             publisher = Publisher(self._kafka)
             await publisher.start()
             stack.push_async_callback(_stop_in_time, "publisher", publisher.stop)
-            scorer = self._scorer(store)
-            self.desk = RequestDesk(
+            scorer = self._scorer(loaded, writer, store)
+            desk = RequestDesk(
                 scorer,
                 self.readiness,
                 publisher,
@@ -177,17 +231,19 @@ class Worker:
                 FORMATS[settings.formats.score_requests],
                 FORMATS[settings.impressions.format],
             )
-            await self._listen(stack)
-            self._export(store)
-            await self._intake.run(self._warm, scorer)
+            self._state = state = _State(loaded, writer, store, desk)
+            stack.callback(self._close_state)
+            self._export(state)
+            await self._intake.run(_warm, writer, scorer)
             _calm_garbage_collector()
             self.readiness.mark_started()
 
-            stack.push_async_callback(self._intake.run, self._writer.snapshot)
-            self._ingest = await self._loops(stack, publisher, store)
+            stack.push_async_callback(self._intake.run, writer.snapshot)
+            self._ingest = await self._loops(stack, publisher, state)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(self._part("event loop watch", watch_event_loop()))
-            group.create_task(self._part("snapshots", self._snapshots()))
+            group.create_task(self._part("Kafka contact", self._contact.run()))
+            group.create_task(self._part("snapshots", self._snapshots(writer)))
             for ingest in self._ingest:
                 group.create_task(self._part(ingest.applier.topic, ingest.run()))
                 await ingest.caught_up()
@@ -199,16 +255,16 @@ class Worker:
                 settings.kafka.group,
                 settings.worker.id,
                 settings.worker_folder / "faust",
-                self.desk.accept,
+                desk.accept,
             )
-            stack.push_async_callback(self.desk.drain)
+            stack.push_async_callback(desk.drain)
             # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
             stack.push_async_callback(_stop_in_time, "request agent", agent.stop)
             await agent.start()
             group.create_task(self._part("request agent", _watch(agent)))
             stack.callback(self.readiness.unmeet, "requests", "stopping")
-            log.info("worker_ready", port=self.port)
+            log.info("worker_ready")
             while True:
                 await asyncio.sleep(3_600)
 
@@ -221,22 +277,16 @@ class Worker:
             log.error("part_died", part=name, error=str(error))
             raise
 
-    async def _create_topics(self) -> None:
-        """A topic that is missing when Faust starts is ignored by it for good: create first."""
-        await topics.create_missing(self._kafka)
-        if differences := await topics.check(self._kafka):
-            raise ConfigurationError("\n".join(f"topic {line}" for line in differences))
-
-    def _scorer(self, store: HistoryStore) -> Scorer:
-        encoder = self._models.encoder
+    def _scorer(self, models: Models, writer: IndexWriter, store: HistoryStore) -> Scorer:
+        encoder = models.encoder
         histories = None
         if encoder is not None:
             histories = EncodedHistories(store, encoder, self.settings.history.encoded_users)
         return Scorer(
-            models=self._models,
-            features=self._writer.features,
+            models=models,
+            features=writer.features,
             histories=histories,
-            published=lambda: self._writer.published,
+            published=lambda: writer.published,
             event_offsets=store.next_offsets,
             events=store.read,
             clock=self._clock,
@@ -246,42 +296,35 @@ class Worker:
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        worker = self.settings.worker
-        runner = web.AppRunner(api.application(self), access_log=None)
+        runner = web.AppRunner(
+            api.application(self), access_log=None, shutdown_timeout=HTTP_CLOSE_S
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        try:
-            await web.TCPSite(runner, worker.host, worker.port).start()
-        except OSError as error:
-            raise ConfigurationError(
-                f"worker.port = {worker.port}: {error.strerror}; choose another, 0 picks a free one"
-            ) from None
-        self.port = runner.addresses[0][1]
-        log.info("http_listening", url=f"http://{worker.host}:{self.port}")
+        await web.SockSite(runner, self._listener).start()
+        url = f"http://{self.settings.worker.host}:{self._listener.getsockname()[1]}"
+        log.info("http_listening", url=url)
 
-    def _export(self, store: HistoryStore) -> None:
+    def _export(self, state: _State) -> None:
         """Metrics that are read where they live, at the moment of the scrape."""
+        writer = state.writer
+
+        def ads(kind: ShardKind) -> float:
+            return float(writer.published.view.counts()[kind])
+
+        def size(part: str) -> float:
+            return float(writer.memory()[part])
+
         record_build(self._device)
-        HISTORY_USERS.set_function(store.users)
-        INDEX_EPOCH.set_function(lambda: self._writer.published.view.epoch)
+        HISTORY_USERS.set_function(state.store.users)
+        INDEX_EPOCH.set_function(lambda: writer.published.view.epoch)
         for kind in SHARD_KINDS:
-            INDEX_ADS.labels(kind).set_function(partial(self._ads, kind))
-        for part in self._writer.memory():
-            INDEX_BYTES.labels(part).set_function(partial(self._bytes, part))
-
-    def _ads(self, kind: ShardKind) -> float:
-        return float(self._writer.published.view.counts()[kind])
-
-    def _bytes(self, part: str) -> float:
-        return float(self._writer.memory()[part])
-
-    def _warm(self, scorer: Scorer) -> None:
-        """Compile or load every kernel and run every model once, before anybody waits for it."""
-        gpuindex.warm(self._writer.settings)
-        scorer.warm()
+            INDEX_ADS.labels(kind).set_function(partial(ads, kind))
+        for part in writer.memory():
+            INDEX_BYTES.labels(part).set_function(partial(size, part))
 
     async def _loops(
-        self, stack: AsyncExitStack, publisher: Publisher, store: HistoryStore
+        self, stack: AsyncExitStack, publisher: Publisher, state: _State
     ) -> list[IngestLoop[Any]]:
         """A loop with a started reader for each topic, in the order in which they catch up.
 
@@ -309,16 +352,17 @@ class Worker:
             )
 
         formats, policies = self.settings.formats, self.settings.deadletters
+        models, writer, store = state.models, state.writer, state.store
         control = await loop(
-            ControlApplier(self._writer, self._models, self._clock, FORMATS[formats.ads_control]),
+            ControlApplier(writer, models, self._clock, FORMATS[formats.ads_control]),
             policies.ads_control,
-            self._writer.next_offsets(ADS_CONTROL),
+            writer.next_offsets(ADS_CONTROL),
         )
         ads = await loop(
-            AdsApplier(self._writer, self._models, FORMATS[formats.ads]),
+            AdsApplier(writer, models, FORMATS[formats.ads]),
             policies.ads,
-            self._writer.next_offsets(ADS),
-            upkeep=self._writer.maintain,
+            writer.next_offsets(ADS),
+            upkeep=writer.maintain,
         )
         events = await loop(
             EventsApplier(store, self._clock, FORMATS[formats.user_events]),
@@ -328,10 +372,10 @@ class Worker:
         )
         return [control, ads, events]
 
-    async def _snapshots(self) -> NoReturn:
+    async def _snapshots(self, writer: IndexWriter) -> NoReturn:
         while True:
             await asyncio.sleep(self.settings.snapshot.interval_s)
-            await self._intake.run(self._writer.snapshot)
+            await self._intake.run(writer.snapshot)
 
 
 async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -340,6 +384,12 @@ async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]
         await asyncio.wait_for(stop(), STOP_PART_S)
     except TimeoutError:
         log.warning("stop_timed_out", part=part, after_s=STOP_PART_S)
+
+
+def _warm(writer: IndexWriter, scorer: Scorer) -> None:
+    """Compile or load every kernel and run every model once, before anybody waits for it."""
+    gpuindex.warm(writer.settings)
+    scorer.warm()
 
 
 async def _watch(agent: RequestAgent) -> NoReturn:

@@ -18,16 +18,17 @@ def record_build(device: str) -> None:
     """
     BUILD_INFO.info(
         {
-            "version": _installed("headwater"),
+            "version": installed_version("headwater"),
             "python": platform.python_version(),
-            "numba": _installed("numba"),
-            "torch": _installed("torch"),
+            "numba": installed_version("numba"),
+            "torch": installed_version("torch"),
             "device": device,
         }
     )
 
 
-def _installed(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
+    """The version of an installed distribution; "none" if it is not there."""
     try:
         return version(distribution)
     except PackageNotFoundError:

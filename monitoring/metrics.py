@@ -184,6 +184,11 @@ EVENT_LOOP_LAG: Final = Histogram(
     buckets=LOOP_LAG_BUCKETS_S,
     registry=REGISTRY,
 )
+KAFKA_SILENCE: Final = Gauge(
+    "headwater_kafka_silence_seconds",
+    "Since a broker last answered; asked every second, whatever the topics do.",
+    registry=REGISTRY,
+)
 READY: Final = Gauge(
     "headwater_ready", "1 when the worker takes requests, else 0.", registry=REGISTRY
 )

@@ -187,6 +187,13 @@ _STREAMS: Final = Row(
             (gauge("headwater_offset_lag", "{{topic}}", by="topic"),),
         ),
         Panel(
+            "Silence of Kafka",
+            "Time since a broker last answered; each worker asks every second.",
+            "s",
+            (gauge("headwater_kafka_silence_seconds", "{{instance}}", by="instance"),),
+            bounds=_PENDING_BOUNDS_S,
+        ),
+        Panel(
             "Intake paused",
             "1 while a topic waits because the index has no room for its records.",
             "short",

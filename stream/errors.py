@@ -26,6 +26,10 @@ class TopicRefused(StreamError):
     """The cluster refused to create a topic; the message carries its reason."""
 
 
+class TopicsDiffer(StreamError):
+    """Topics are not as they must be; the message has each difference and what to do."""
+
+
 class Reason(StrEnum):
     """Why a record was rejected: a closed set, so that it can label a metric."""
 

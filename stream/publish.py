@@ -61,8 +61,7 @@ class Publisher:
         """
         # Made here and not in __init__: it binds to the running event loop.
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap,
-            client_id=self._kafka.client_id,
+            **self._kafka.client_options(),
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=MAX_BATCH_BYTES,

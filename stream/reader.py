@@ -194,9 +194,7 @@ class TopicReader:
         return found
 
     async def _find_partitions(self) -> list[TopicPartition]:
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._kafka.bootstrap, client_id=self._kafka.client_id
-        )
+        admin = AIOKafkaAdminClient(**self._kafka.client_options())
         try:
             await admin.start()
             # All topics: asking for one by name creates it on a broker that auto-creates.
@@ -216,8 +214,7 @@ class TopicReader:
     async def _start_consumer(self) -> None:
         # Made here and not in __init__: it binds to the running event loop.
         self._consumer = consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap,
-            client_id=self._kafka.client_id,
+            **self._kafka.client_options(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

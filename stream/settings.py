@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Kafka:
     """Goes in front of every topic's name."""
     client_id: str = "headwater"
     """What the brokers' logs and quotas call this client."""
+
+    def client_options(self) -> dict[str, Any]:
+        """What every client of aiokafka is made with to reach the cluster."""
+        return {"bootstrap_servers": self.bootstrap, "client_id": self.client_id}
 
     def topic(self, name: str) -> str:
         """The full name on the cluster of the topic called `name` here."""

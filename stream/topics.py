@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from .errors import BrokerUnavailable, TopicRefused
+from .errors import BrokerUnavailable, TopicRefused, TopicsDiffer
 from .settings import Kafka
 
 ADS: Final = "ads"
@@ -39,8 +39,13 @@ MAX_DEAD_LETTER_BYTES: Final = 2 << 20
 AD_PARTITIONS: Final = 4
 USER_PARTITIONS: Final = 8
 
+# More of these does no harm: an operator may keep records longer and take bigger ones.
+_MINIMUMS: Final = frozenset({"max.message.bytes", "retention.ms", "delete.retention.ms"})
+_UNLIMITED: Final = "-1"
+
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
+_UNKNOWN: Final = "unknown to this broker"
 # The broker's own default, which is 1 on a cluster of one node.
 _DEFAULT_REPLICATION: Final = -1
 
@@ -55,7 +60,8 @@ class TopicSpec:
     """As on the cluster, with the prefix."""
     partitions: int
     config: Mapping[str, str]
-    """Kafka's topic settings that are not left to the cluster's defaults."""
+    """Kafka's topic settings that are not left to the cluster's defaults; sizes and retention
+    are the least that will do."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +164,26 @@ async def check(
         found = {"partitions": str(len(partitions[spec.name])), **configs[spec.name]}
         expected = {"partitions": str(spec.partitions), **spec.config}
         differences += [
-            Difference(spec.name, setting, value, found.get(setting, "unknown to this broker"))
+            Difference(spec.name, setting, _wanted(setting, value), found.get(setting, _UNKNOWN))
             for setting, value in expected.items()
-            if found.get(setting) != value
+            if not _suffices(setting, found.get(setting, _UNKNOWN), value)
         ]
     return differences
+
+
+async def ensure(kafka: Kafka) -> None:
+    """Create what is missing, and refuse topics that are not as they must be.
+
+    A topic that is missing would be made by a broker that auto-creates, with too few partitions,
+    and ignored for good by a Faust agent.
+
+    Raises:
+        TopicsDiffer: names every difference.
+        TopicRefused, BrokerUnavailable: as `create_missing`.
+    """
+    await create_missing(kafka)
+    if differences := await check(kafka):
+        raise TopicsDiffer("\n".join(f"topic {line}" for line in differences))
 
 
 async def delete(
@@ -193,6 +214,16 @@ def _deleted_after(retention_ms: int, max_bytes: int = MAX_MESSAGE_BYTES) -> dic
     return {"cleanup.policy": "delete", "retention.ms": str(retention_ms), **size}
 
 
+def _suffices(setting: str, found: str, wanted: str) -> bool:
+    if setting not in _MINIMUMS or found == _UNKNOWN:
+        return found == wanted
+    return found == _UNLIMITED or int(found) >= int(wanted)
+
+
+def _wanted(setting: str, value: str) -> str:
+    return f"at least {value}" if setting in _MINIMUMS else value
+
+
 def _specs(kafka: Kafka, specs: Iterable[TopicSpec] | None) -> list[TopicSpec]:
     return topic_specs(kafka.prefix) if specs is None else list(specs)
 
@@ -200,7 +231,7 @@ def _specs(kafka: Kafka, specs: Iterable[TopicSpec] | None) -> list[TopicSpec]:
 @asynccontextmanager
 async def _admin(kafka: Kafka, timeout_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client; whatever keeps it from its answers becomes `BrokerUnavailable`."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap, client_id=kafka.client_id)
+    admin = AIOKafkaAdminClient(**kafka.client_options())
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()

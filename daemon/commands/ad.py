@@ -12,8 +12,11 @@ from .output import show
 
 def ad(
     ad_id: Annotated[str, typer.Argument(help="The ad's id.")],
-    url: options.Url = options.DEFAULT_URL,
+    url: options.Url = None,
+    config: options.Config = None,
+    assignments: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
     """Ask a worker about one ad."""
-    show(worker_http.get(url, f"/v1/ads/{ad_id}"), as_json)
+    at = options.worker_url(url, config, assignments)
+    show(worker_http.get(at, f"/v1/ads/{ad_id}"), as_json)

@@ -18,7 +18,9 @@ def explain(
         typer.FileText | None,
         typer.Option(help="A file with a score-request in JSON; - reads it from stdin."),
     ] = None,
-    url: options.Url = options.DEFAULT_URL,
+    url: options.Url = None,
+    config: options.Config = None,
+    assignments: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
     """Ask a worker what one ad is to a request: served or why not, and its score by parts."""
@@ -27,7 +29,8 @@ def explain(
         body["user_id"] = user_id
     if "user_id" not in body:
         raise typer.BadParameter("give --user-id, or a --request that has one")
-    show(worker_http.post(url, "/v1/explain", {**body, "ad_id": ad_id}), as_json)
+    at = options.worker_url(url, config, assignments)
+    show(worker_http.post(at, "/v1/explain", {**body, "ad_id": ad_id}), as_json)
 
 
 def _read(request: typer.FileText | None) -> dict[str, Any]:

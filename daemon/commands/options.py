@@ -25,9 +25,16 @@ Bootstrap = Annotated[
 Prefix = Annotated[str | None, typer.Option("--prefix", help="Prefix of every topic's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[
-    str, typer.Option("--url", help="Where the worker's HTTP is.", envvar="HEADWATER_URL")
+    str | None,
+    typer.Option(
+        "--url",
+        help="Where the worker's HTTP is; by default as worker.host and worker.port say.",
+        envvar="HEADWATER_URL",
+    ),
 ]
-DEFAULT_URL = "http://127.0.0.1:8080"
+
+# A server that listens on every address is reached at this machine's own.
+_EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 def settings(
@@ -57,6 +64,31 @@ def settings(
 def kafka(settings: Settings) -> Kafka:
     """The part of the settings that `stream` needs."""
     return Kafka(settings.kafka.bootstrap, settings.kafka.prefix)
+
+
+def worker_url(url: str | None, config: Path | None, assignments: list[str] | None) -> str:
+    """Where the worker is that the caller means: `url`, or what the settings say.
+
+    Raises:
+        ConfigurationError: as `settings`; or its port is not in them.
+    """
+    return url if url is not None else url_of(settings(config, assignments))
+
+
+def url_of(settings: Settings) -> str:
+    """Where the worker with these settings serves.
+
+    Raises:
+        ConfigurationError: its port is not in them.
+    """
+    worker = settings.worker
+    if worker.port == 0:
+        raise ConfigurationError(
+            "worker.port = 0: the worker has picked a port; give the url that its log names as "
+            "--url or HEADWATER_URL"
+        )
+    host = _EVERY_ADDRESS.get(worker.host, worker.host)
+    return f"http://{host}:{worker.port}"
 
 
 def _value(text: str) -> Any:

@@ -17,7 +17,6 @@ from ..datasets import complete_journey as journey
 from ..failure import Failed
 from ..progress import replay_bar
 from ..replay import Recording, Replay
-from ..settings import ConfigurationError
 from . import options
 from .output import show
 
@@ -84,10 +83,7 @@ async def _replay(
     speed: float | None,
     console: Console,
 ) -> dict[str, Any]:
-    # A topic that does not exist would be made by the broker, with too few partitions.
-    await topics.create_missing(kafka)
-    if differences := await topics.check(kafka):
-        raise ConfigurationError("\n".join(f"topic {line}" for line in differences))
+    await topics.ensure(kafka)
     async with Publisher(kafka) as publisher:
         replay = Replay(kafka, publisher, recording, speed)
         with replay_bar(console, replay.time_ms, until_ms) as report:

@@ -7,11 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from stream.errors import StreamError
-
 from .. import environment
+from ..claims import Claims
+from ..failure import EXPECTED, report
 from ..logs import configure_logging
-from ..settings import ConfigurationError
 from . import options
 
 if TYPE_CHECKING:
@@ -28,14 +27,11 @@ def serve(
     settings = options.settings(config, assignments, bootstrap, prefix)
     environment.prepare(settings.worker)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
+    claims = Claims.take(settings)
     # Compiles and loads the numeric libraries, which must find the environment prepared.
-
     from ..worker import Worker
 
-    try:
-        asyncio.run(_live(Worker(settings)))
-    except ExceptionGroup as group:
-        raise _expected(group) or group from None
+    asyncio.run(_live(Worker(settings, claims.listener)))
 
 
 async def _live(worker: Worker) -> NoReturn:
@@ -44,16 +40,17 @@ async def _live(worker: Worker) -> NoReturn:
     All that it owns is closed and durable then. A thread of Faust's may still be waiting for a
     broker that is gone, and Python would wait for that thread.
     """
-    await worker.run()
+    code = 0
+    try:
+        await worker.run()
+    except Exception as error:
+        code = report(_expected(error) or error)
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
-def _expected(group: ExceptionGroup[Exception]) -> Exception | None:
+def _expected(error: BaseException) -> BaseException | None:
     """The failure behind a part that died, if it is one that tells the operator what to do."""
-    for error in group.exceptions:
-        if isinstance(error, ConfigurationError | StreamError):
-            return error
-        if isinstance(error, ExceptionGroup) and (inner := _expected(error)):
-            return inner
-    return None
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_expected, error.exceptions)), None)
+    return error if isinstance(error, EXPECTED) else None

@@ -7,6 +7,7 @@ import asyncio
 import typer
 
 from stream import topics
+from stream.settings import Kafka
 
 from . import options
 from .output import show
@@ -22,9 +23,12 @@ def create(
     prefix: options.Prefix = None,
     as_json: options.Json = False,
 ) -> None:
-    """Create the topics that are missing; never changes one that exists."""
+    """Create the topics that are missing; never changes one that exists.
+
+    Names what differs on those that exist; then exit code 2, as of check.
+    """
     kafka = options.kafka(options.settings(config, assignments, bootstrap, prefix))
-    show({"created": asyncio.run(topics.create_missing(kafka))}, as_json)
+    _tell(kafka, as_json, created=asyncio.run(topics.create_missing(kafka)))
 
 
 @app.command()
@@ -37,7 +41,11 @@ def check(
 ) -> None:
     """Compare the topics with what they must be; exit code 2 when they differ."""
     kafka = options.kafka(options.settings(config, assignments, bootstrap, prefix))
+    _tell(kafka, as_json)
+
+
+def _tell(kafka: Kafka, as_json: bool, **more: list[str]) -> None:
     differences = [str(difference) for difference in asyncio.run(topics.check(kafka))]
-    show({"differences": differences}, as_json)
+    show({**more, "differences": differences}, as_json)
     if differences:
         raise typer.Exit(2)

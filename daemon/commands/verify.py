@@ -107,7 +107,7 @@ def verify(
     """
     settings = options.settings(config, assignments, bootstrap, prefix)
     try:
-        findings = asyncio.run(_findings(urls or [options.DEFAULT_URL], wait_s, settings))
+        findings = asyncio.run(_findings(urls or [options.url_of(settings)], wait_s, settings))
     except WorkerUnreachable as error:
         raise Failed(str(error)) from None
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -26,9 +27,14 @@ TO_COME = {"ads": {0: 1}}
 
 
 class Scorer:
-    """Finds nothing, at once, and wants that logged."""
+    """Finds nothing, at once unless it is held, and wants that logged."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
 
     def score(self, request: ScoreRequest) -> Scored:
+        self.free.wait(5)
         request_id, user_id = request.request_id, request.user_id
         return Scored(
             ScoreResponse(request_id=request_id, user_id=user_id),
@@ -59,7 +65,8 @@ class Desk:
         self.applied = Applied(LagTracker())
         self.applied.begin("ads", {0: 0})
         self.publisher = Publisher()
-        parts: Any = Scorer(), readiness, self.publisher, None, self.applied
+        self.scorer = Scorer()
+        parts: Any = self.scorer, readiness, self.publisher, None, self.applied
         settings = ScoringSection(max_queue=QUEUE, max_wait_ms=30_000)
         self.desk = RequestDesk(*parts, Kafka("nowhere"), settings, JSON, JSON)
 
@@ -136,3 +143,19 @@ async def test_what_was_served_is_logged_before_the_desk_closes() -> None:
         await at.desk.drain()
     assert answer.error is None
     assert sorted(i.request_id for i in at.publisher.impressions) == ["a", "b"]
+
+
+async def test_a_state_that_aged_in_the_queue_is_waited_for_again(desk: Desk) -> None:
+    """It was fresh enough when the request came, and the thread had another one to score."""
+    desk.scorer.free.clear()
+    await desk.accept("long")
+    await desk.applied.note("ads", {0: 0}, now_ms())
+    await desk.accept("fresh", max_staleness_ms=300)
+    await asyncio.sleep(0.5)
+    desk.scorer.free.set()
+    assert await desk.answered(1) == [("long", "ok")]
+    await asyncio.sleep(0.05)
+    assert len(desk.publisher.answers) == 1
+    await desk.applied.note("ads", {0: 0}, now_ms())
+    assert await desk.answered(2) == [("long", "ok"), ("fresh", "ok")]
+    await desk.desk.drain()

@@ -32,6 +32,19 @@ async def test_check_names_what_is_missing_and_what_differs(kafka: Kafka) -> Non
     }
 
 
+async def test_more_size_and_retention_than_needed_is_no_difference_and_less_is(
+    kafka: Kafka,
+) -> None:
+    generous = {"retention.ms": "-1", "max.message.bytes": "3000", "delete.retention.ms": "2000"}
+    there = TopicSpec(kafka.topic("there"), 1, generous)
+    await create_missing(kafka, [there])
+    least = dict.fromkeys(generous, "2000")
+    assert await check(kafka, [replace(there, config=least)]) == []
+
+    (found,) = await check(kafka, [replace(there, config={**least, "delete.retention.ms": "2001"})])
+    assert "delete.retention.ms is 2000, not at least 2001; set it" in str(found)
+
+
 async def test_setting_that_kafka_refuses_is_reported_with_its_reason(kafka: Kafka) -> None:
     spec = TopicSpec(kafka.topic("bad"), 1, {"retention.ms": "soon"})
 

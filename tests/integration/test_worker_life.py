@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -212,7 +213,17 @@ def test_an_absent_broker_is_exit_code_1_with_its_address(
     assert "Traceback" not in done.stderr
 
 
-async def test_a_worker_whose_broker_is_gone_still_stops_in_time_with_its_snapshot(
+async def unready(client: WorkerClient, reason: str) -> Json:
+    """Wait until the worker is not ready for this reason."""
+    deadline = time.monotonic() + DEADLINE_S
+    while reason not in str((status := await client.get("/v1/status"))["reasons"]):
+        assert time.monotonic() < deadline, status
+        await asyncio.sleep(0.02)
+    assert not status["ready"]
+    return status
+
+
+async def test_a_worker_whose_broker_is_gone_says_so_and_stops_in_time_with_its_snapshot(
     kafka_jars: Path, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     """Kafka's clients would wait a minute for the broker, and an orchestrator would kill."""
@@ -221,11 +232,20 @@ async def test_a_worker_whose_broker_is_gone_still_stops_in_time_with_its_snapsh
         kafka = Kafka(await asyncio.to_thread(broker.start))
         await publish(kafka)
         log = tmp_path / "worker.log"
-        worker = WorkerProcess(write_config(tmp_path, kafka), log)
+        config = write_config(tmp_path, kafka)
+        config.write_text(config.read_text().replace("[worker]", "unreachable_s = 0.5\n[worker]"))
+        worker = WorkerProcess(config, log)
         try:
             async with WorkerClient(await worker.start()) as client:
                 await worker.wait_ready(client)
                 await asyncio.to_thread(broker.stop)
+                await unready(client, "kafka_unreachable: no answer for ")
+                (silence_s,) = re.findall(
+                    r"^headwater_kafka_silence_seconds (.*)$",
+                    await client.text("/metrics"),
+                    re.MULTILINE,
+                )
+                assert float(silence_s) > 0.5
                 assert await worker.stop() == 0
         finally:
             await worker.stop()

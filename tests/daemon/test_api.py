@@ -1,0 +1,60 @@
+"""Every HTTP error has its status and the same body, also those that no route gives."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from daemon import api
+from daemon.settings import Settings
+from daemon.worker import Worker
+
+
+class Broken(Worker):
+    """A worker that cannot tell its status."""
+
+    def status(self) -> dict[str, Any]:
+        raise OSError("disk on fire")
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
+    """A client of a worker that has not opened its index yet."""
+    with socket.socket() as listener:
+        worker = Broken(Settings(worker={"state_dir": tmp_path}), listener)
+        async with TestClient(TestServer(api.application(worker))) as client:
+            yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/score", b"{", 400, "undecodable"),
+        ("GET", "/v1/ads/x", b"", 400, "invalid_field"),
+        ("GET", "/v1/nothing", b"", 404, "not_found"),
+        ("GET", "/v1/score", b"", 405, "method_not_allowed"),
+        ("POST", "/v1/score", b" " * (api.MAX_BODY_BYTES + 1), 413, "request_entity_too_large"),
+        ("GET", "/v1/status", b"", 500, "internal"),
+        ("GET", "/v1/ads/1", b"", 503, "not_ready"),
+        ("POST", "/v1/score", b'{"request_id": "r", "user_id": "1"}', 503, "not_ready"),
+    ],
+)
+async def test_an_error_has_its_status_and_the_one_body(
+    client: TestClient[Any, Any], method: str, path: str, body: bytes, status: int, code: str
+) -> None:
+    answer = await client.request(method, path, data=body)
+    assert answer.status == status
+    error = (await answer.json())["error"]
+    assert set(error) == {"code", "message"}
+    assert error["code"] == code
+    assert error["message"]
+    assert "fire" not in error["message"]
+
+
+async def test_a_method_that_is_not_allowed_is_told_what_is(client: TestClient[Any, Any]) -> None:
+    assert (await client.get("/v1/score")).headers["Allow"] == "POST"

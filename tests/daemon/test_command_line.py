@@ -1,0 +1,78 @@
+"""The verbs that ask a worker: where they find it, and what they print for people."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from daemon.cli import app
+from daemon.commands.options import worker_url
+from daemon.commands.status import page
+from daemon.settings import ConfigurationError
+
+RUNNER = CliRunner()
+
+
+def test_the_version_is_told() -> None:
+    assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", RUNNER.invoke(app, ["--version"]).output)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7"),
+        ("0.0.0.0", "http://127.0.0.1:7"),
+        ("::", "http://[::1]:7"),
+        ("10.0.0.9", "http://10.0.0.9:7"),
+    ],
+)
+def test_a_worker_is_asked_where_its_configuration_says(
+    tmp_path: Path, host: str, url: str
+) -> None:
+    config = tmp_path / "w.toml"
+    config.write_text(f'[worker]\nhost = "{host}"\nport = 7\n')
+    assert worker_url(None, config, None) == url
+    assert worker_url(None, config, ["worker.port=8"]) == url.replace(":7", ":8")
+    assert worker_url("http://elsewhere", config, None) == "http://elsewhere"
+
+
+def test_a_port_that_the_worker_picked_must_be_given() -> None:
+    with pytest.raises(ConfigurationError, match="--url or HEADWATER_URL"):
+        worker_url(None, None, ["worker.port=0"])
+
+
+@pytest.mark.parametrize("verb", [["status"], ["ad", "1"], ["explain", "1", "--user-id", "1"]])
+def test_verbs_ask_the_worker_of_the_configuration(verb: list[str]) -> None:
+    done = RUNNER.invoke(app, [*verb, "--set", "worker.port=1"])
+    assert "http://127.0.0.1:1" in str(done.exception)
+
+
+def test_status_tells_a_person_what_is_wrong_and_how_far_the_worker_is() -> None:
+    body = {
+        "worker": "worker-7",
+        "ready": False,
+        "reasons": {"kafka": "kafka_unreachable: no answer for 12 s"},
+        "now_ms": 0,
+        "kafka": {"cluster": "abc", "silence_s": 12.1},
+        "lag": {"ads": {"0": 1_200, "1": 34}},
+        "paused": {"ads": "no room"},
+        "device": "cpu",
+        "epoch": 3,
+        "ads": {"base": 10_000},
+        "offsets": {"ads": {"0": 5_000, "1": 6_000}},
+        "models": {},
+        "memory": {"postings": 3 << 20},
+    }
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(page(body))
+    text = captured.get()
+    assert "worker-7 is not ready" in text
+    assert "kafka_unreachable: no answer for 12 s" in text
+    assert "base 10,000" in text
+    assert "postings 3.0 MiB" in text
+    assert re.search(r"^ads +11,000 +1,234 +no room", text, re.MULTILINE)
