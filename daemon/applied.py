@@ -53,6 +53,14 @@ class Applied:
         async with self._progress:
             await self._progress.wait_for(lambda: self._missing(next_offsets) is None)
 
+    def left(self, next_offsets: Offsets) -> int:
+        """How many offsets before `next_offsets` are not applied."""
+        return sum(
+            max(offset - self._next_offsets[topic][partition], 0)
+            for topic, wanted in next_offsets.items()
+            for partition, offset in wanted.items()
+        )
+
     def has(self, request: ScoreRequest) -> bool:
         """Whether the state that `request` asks for is there; any thread may ask."""
         return self._unread(request) is None and self._lacking(request) is None

@@ -3,13 +3,14 @@
 Owns a connection of its own, over which a broker is asked every second: a reader that is paused, or
 that has nothing to read, cannot tell silence from peace. Promises that an outage shows, as seconds
 of silence that rise from its first moment and, when it lasts, as a reason not to be ready; and that
-the reason goes away with it.
+the reason goes away with it. Whether it is the same Kafka as before is `origin`'s matter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import structlog
@@ -19,15 +20,15 @@ from monitoring.metrics import KAFKA_SILENCE
 from stream.cluster import Cluster, ClusterClient
 from stream.errors import BrokerUnavailable
 from stream.settings import Kafka
-from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 log = structlog.get_logger(__name__)
 
 CONDITION = "kafka"
-READ_TOPICS = (ADS, ADS_CONTROL, USER_EVENTS, SCORE_REQUESTS)
 INTERVAL_S = 1.0
 # A broker that is alive answers within milliseconds; one in a long pause, within this.
 ANSWER_S = 5.0
+# Metadata are consistent only after a while. A topic that so many answers lack is gone.
+INCOMPLETE_LOOKS = 5
 
 
 class KafkaContact:
@@ -35,16 +36,21 @@ class KafkaContact:
 
     Args:
         kafka: the cluster.
+        names: topics to ask for, without the prefix.
         readiness: has the condition `CONDITION`.
         unreachable_s: a silence that turns readiness off.
     """
 
-    def __init__(self, kafka: Kafka, readiness: Readiness, unreachable_s: float) -> None:
+    def __init__(
+        self, kafka: Kafka, names: Sequence[str], readiness: Readiness, unreachable_s: float
+    ) -> None:
         self._kafka = kafka
+        self._names = names
         self._readiness = readiness
         self._unreachable_s = unreachable_s
         self._heard_s = time.monotonic()
         self._out = False
+        self._incomplete = 0
         self.cluster: Cluster | None = None
         KAFKA_SILENCE.set_function(self.silence_s)
 
@@ -58,9 +64,9 @@ class KafkaContact:
             return {"cluster": None, "silence_s": None}
         return {"cluster": self.cluster.id, "silence_s": round(self.silence_s(), 1)}
 
-    async def run(self) -> NoReturn:
-        """Ask until cancelled."""
-        async with ClusterClient(self._kafka, READ_TOPICS) as client:
+    async def run(self, check: Callable[[Cluster], None]) -> NoReturn:
+        """Ask until cancelled; `check` gets every answer, and raises if it will not do."""
+        async with ClusterClient(self._kafka, self._names) as client:
             while True:
                 try:
                     cluster = await client.look(min(ANSWER_S, self._unreachable_s))
@@ -68,6 +74,8 @@ class KafkaContact:
                     self._missed(error)
                 else:
                     self._heard(cluster)
+                    if self._complete(cluster):
+                        check(cluster)
                 await asyncio.sleep(INTERVAL_S)
 
     def _heard(self, cluster: Cluster) -> None:
@@ -77,6 +85,12 @@ class KafkaContact:
         if self._out:
             self._out = False
             log.warning("kafka_reachable")
+
+    def _complete(self, cluster: Cluster) -> bool:
+        """Whether an answer may be judged: one alone may not know of every topic yet."""
+        missing = set(self._names) - cluster.topics.keys()
+        self._incomplete = self._incomplete + 1 if missing else 0
+        return self._incomplete in (0, INCOMPLETE_LOOKS)
 
     def _missed(self, error: BrokerUnavailable) -> None:
         silence_s = self.silence_s()

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -33,20 +32,16 @@ from monitoring.metrics import (
     SEALS,
     SNAPSHOT_SECONDS,
     SNAPSHOT_TIME,
+    STATE_REFUSED,
 )
 
-from .clock import Clock, wall_ms
+from .clock import Clock
 from .features import FeatureMap
 from .models import Models
+from .origin import Identity, Origin, Refusal
 from .settings import ConfigurationError, Settings
 
 log = structlog.get_logger(__name__)
-
-DAY_MS = 86_400_000
-# delete.retention.ms of `ads` and `ads-control`.
-TOMBSTONE_DAYS = 7
-# A day less: reading what came since takes its time too.
-MAX_SNAPSHOT_AGE_MS = (TOMBSTONE_DAYS - 1) * DAY_MS
 
 Offsets = dict[str, dict[int, int]]
 
@@ -71,11 +66,15 @@ class IndexWriter:
         models: Models,
         clock: Clock,
         settings: Settings,
+        identity: Identity,
         offsets: Offsets,
         *,
         durable: bool,
     ) -> None:
-        """Begin with an index and the offsets that made it; `durable` if a snapshot holds both."""
+        """Begin with an index and the offsets that made it; `durable` if a snapshot holds both.
+
+        `identity` says which topics the offsets are of.
+        """
         self.features = FeatureMap(index.features, models.encoder)
         self.settings = index.settings
         self._index = index
@@ -84,7 +83,7 @@ class IndexWriter:
         self._folder = _folder(settings)
         self._bases = settings.bases
         self._kept = settings.snapshot.keep
-        self._source = _source(settings)
+        self._identity = identity
         self._offsets = offsets
         self._counted = (index.seals, index.compactions)
         self._published = Published(index.publish(), self._copy_offsets())
@@ -92,35 +91,32 @@ class IndexWriter:
 
     @classmethod
     def open(
-        cls, settings: Settings, models: Models, clock: Clock, device: DeviceKind
+        cls, settings: Settings, models: Models, clock: Clock, device: DeviceKind, origin: Origin
     ) -> IndexWriter:
         """Restore the newest usable snapshot, or begin with an empty index.
 
         A worker without one takes one of another worker on this machine that reads the same topics:
         all of them hold the same ads, so it starts where the other was. A snapshot whose ads were
-        embedded by another retriever, or one that is so old that deletions may have expired since,
-        is left alone: the topics are read from their beginning.
+        embedded by another retriever, or that `origin` refuses, is left alone: without another,
+        the topics are read from their beginning.
 
         Raises:
             ConfigurationError: the worker's own snapshot was written by a newer version, or the
                 device has no room for the ads of a snapshot.
         """
         wanted = index_settings(settings, models, device)
-        loaded, folder = _load(settings, wanted, models)
+        loaded, folder = _load(settings, wanted, models, origin)
         if loaded is None:
             index, offsets, durable = Index(wanted), Offsets(), False
         else:
             index, durable = loaded.index, folder == _folder(settings)
-            offsets = {
-                topic: {int(partition): offset for partition, offset in by_partition.items()}
-                for topic, by_partition in loaded.offsets.items()
-            }
+            offsets = _by_number(loaded.offsets)
             if loaded.extra["clock"] == clock.mode:
                 clock.advance(loaded.extra["now_ms"])
             log.info(
                 "snapshot_restored", folder=str(folder), epoch=index.view.epoch, offsets=offsets
             )
-        return cls(index, models, clock, settings, offsets, durable=durable)
+        return cls(index, models, clock, settings, origin.identity(), offsets, durable=durable)
 
     @property
     def published(self) -> Published:
@@ -158,8 +154,13 @@ class IndexWriter:
             self._published = Published(self._index.publish(), self._published.offsets)
         return busy
 
-    def snapshot(self) -> None:
-        """Make what is published durable, unless it is already."""
+    def snapshot(self, complete_ms: int) -> None:
+        """Make what is published durable, unless it is already.
+
+        Args:
+            complete_ms: every record that was written before is applied; epoch ms. From then on
+                counts how long the snapshot may be gone on from.
+        """
         if self._durable is self._published:
             return
         began = time.perf_counter()
@@ -172,11 +173,11 @@ class IndexWriter:
                 for topic, by_partition in self._offsets.items()
             },
             {
-                "written_ms": wall_ms(),
+                "complete_ms": complete_ms,
                 "clock": self._clock.mode,
                 "now_ms": self._clock.now_ms(),
                 "models": self._models.columns,
-                "source": self._source,
+                "source": self._identity,
             },
             self._bases,
             self._kept,
@@ -224,9 +225,12 @@ def _folder(settings: Settings) -> Path:
     return settings.worker_folder / "snapshots"
 
 
-def _source(settings: Settings) -> str:
-    """Where the records come from: equal for workers that read the same topics."""
-    return f"{settings.kafka.bootstrap} {settings.kafka.prefix}"
+def _by_number(offsets: Mapping[str, Mapping[str, int]]) -> Offsets:
+    """JSON has only text as keys."""
+    return {
+        topic: {int(partition): offset for partition, offset in by_partition.items()}
+        for topic, by_partition in offsets.items()
+    }
 
 
 def _others(settings: Settings) -> list[Path]:
@@ -242,7 +246,7 @@ def _others(settings: Settings) -> list[Path]:
 
 
 def _load(
-    settings: Settings, wanted: IndexSettings, models: Models
+    settings: Settings, wanted: IndexSettings, models: Models, origin: Origin
 ) -> tuple[snapshots.Loaded | None, Path]:
     """The worker's own newest snapshot, or else another worker's, that fits; and whose folder."""
     own = _folder(settings)
@@ -257,20 +261,22 @@ def _load(
             continue
         if loaded is None:
             continue
-        if reason := _unusable(loaded.extra, models, _source(settings)):
-            log.warning("snapshot_left_alone", folder=str(folder), reason=reason)
+        if refused := _refusal(loaded, models, origin):
+            why, reason = refused
+            STATE_REFUSED.labels(why).inc()
+            log.error("snapshot_refused", folder=str(folder), why=why, reason=reason)
             continue
         return loaded, folder
     return None, own
 
 
-def _unusable(extra: Mapping[str, Any], models: Models, source: str) -> str | None:
+def _refusal(
+    loaded: snapshots.Loaded, models: Models, origin: Origin
+) -> tuple[Refusal, str] | None:
     """Why a snapshot must not be gone on from; None if it may."""
-    if extra["source"] != source:
-        return f"its offsets are of other topics: {extra['source']}"
+    extra = loaded.extra
     if extra["models"] != models.columns:
-        return "its ads were embedded by other models"
-    age_ms = wall_ms() - extra["written_ms"]
-    if age_ms > MAX_SNAPSHOT_AGE_MS:
-        return f"it is {age_ms // DAY_MS} days old, and deletions expire after {TOMBSTONE_DAYS}"
-    return None
+        return Refusal.MODELS, "its ads were embedded by other models"
+    # Snapshots of earlier versions do not say how complete they are.
+    complete_ms = extra.get("complete_ms", 0)
+    return origin.refusal(extra["source"], _by_number(loaded.offsets), complete_ms)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
@@ -93,6 +94,7 @@ class IngestLoop(Generic[Content]):
         self._blocked = blocked
         self._upkeep = upkeep
         self._paused: str | None = None
+        self._standing: str | None = None
         INTAKE_PAUSED.labels(applier.topic).set(0)
         applied.begin(applier.topic, reader.positions()[self._topic])
 
@@ -100,6 +102,11 @@ class IngestLoop(Generic[Content]):
     def paused(self) -> str | None:
         """Why the topic waits; None while it is read."""
         return self._paused
+
+    @property
+    def waiting(self) -> str | None:
+        """Why the topic is not read on, for want of room or for a bad record; None while it is."""
+        return self._paused or self._standing
 
     async def run(self) -> None:
         """Read and apply for ever."""
@@ -122,8 +129,21 @@ class IngestLoop(Generic[Content]):
 
     async def caught_up(self) -> None:
         """Wait until everything that is on the topic now has been applied."""
-        ends = (await self._reader.end_offsets())[self._topic]
-        await self._applied.reach({self.applier.topic: ends})
+        await self._applied.reach({self.applier.topic: await self.ends()})
+
+    async def ends(self) -> dict[int, int]:
+        """Where the topic ends now, by partition."""
+        return (await self._reader.end_offsets())[self._topic]
+
+    def left(self, ends: Mapping[int, int]) -> int:
+        """How many offsets before `ends` are not applied yet."""
+        return self._applied.left({self.applier.topic: ends})
+
+    async def reached(self, ends: Mapping[int, int], timeout_s: float) -> None:
+        """Wait until everything before `ends` is applied, but not longer than that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._applied.reach({self.applier.topic: ends})
 
     def _note_fetched(self, messages: Sequence[Message]) -> None:
         # Records come in order within a partition: the first is the oldest.
@@ -177,7 +197,7 @@ class IngestLoop(Generic[Content]):
         next_offsets = {**next_offsets, **first}
         await self._apply(batch_before, next_offsets)
         await self._passed(next_offsets, before, heard_ms)
-        reason = describe(*batch.rejected[0])
+        self._standing = reason = describe(*batch.rejected[0])
         log.error("topic_blocked", topic=self._topic, reason=reason)
         self._blocked(reason)
         while True:

@@ -71,7 +71,7 @@ class Replica:
         self._batch_records = settings.intake.batch_records
         self._reader = TopicReader(self._kafka, map(self._kafka.topic, (ADS, ADS_CONTROL)))
         index = Index(index_settings(settings, models))
-        self._writer = IndexWriter(index, models, ReplayClock(), settings, {}, durable=False)
+        self._writer = IndexWriter(index, models, ReplayClock(), settings, {}, {}, durable=False)
         formats = settings.formats
         self._appliers: dict[str, Applier[Any]] = {
             ADS: AdsApplier(self._writer, models, FORMATS[formats.ads]),

@@ -39,13 +39,15 @@ from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 from . import api, contact, device, digests, models
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
-from .clock import Clock, ReplayClock, WallClock
+from .catchup import Progress, catch_up
+from .clock import Clock, ReplayClock, WallClock, wall_ms
 from .contact import KafkaContact
 from .histories import EncodedHistories
 from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
 from .models import Models
+from .origin import AD_TOPICS, HISTORIES, READ_TOPICS, Origin
 from .rejections import Policy, Rejections
 from .requests import RequestDesk
 from .scoring import RequestRefused, Scorer
@@ -97,7 +99,11 @@ class Worker:
         self._applied = Applied(self._lag)
         self._intake = IntakeThread()
         self._ingest: list[IngestLoop[Any]] = []
-        self._contact = KafkaContact(self._kafka, self.readiness, settings.kafka.unreachable_s)
+        self._contact = KafkaContact(
+            self._kafka, READ_TOPICS, self.readiness, settings.kafka.unreachable_s
+        )
+        self._replays: dict[str, Progress] = {}
+        self._caught_up: set[str] = set()
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the process at once.
@@ -139,6 +145,7 @@ class Worker:
             "paused": {
                 loop.applier.topic: loop.paused for loop in self._ingest if loop.paused is not None
             },
+            "replay": {topic: replay.status() for topic, replay in self._replays.items()},
             "device": self._device,
             **self._state_status(),
         }
@@ -209,12 +216,14 @@ class Worker:
             await self._listen(stack)
             # A topic that is missing when Faust starts is ignored by it for good: create first.
             await topics.ensure(self._kafka)
+            origin = await Origin.find(self._kafka)
+            origin.claim(settings.worker_folder)
             stack.callback(self._intake.close)
             loaded = await self._intake.run(models.load, settings)
             writer = await self._intake.run(
-                IndexWriter.open, settings, loaded, self._clock, self._device
+                IndexWriter.open, settings, loaded, self._clock, self._device, origin
             )
-            store = HistoryStore.open(settings.worker_folder / "histories", settings.history.events)
+            store = HistoryStore.open(settings.worker_folder / HISTORIES, settings.history.events)
             stack.callback(store.close)
             publisher = Publisher(self._kafka)
             await publisher.start()
@@ -238,17 +247,16 @@ class Worker:
             _calm_garbage_collector()
             self.readiness.mark_started()
 
-            stack.push_async_callback(self._intake.run, writer.snapshot)
-            self._ingest = await self._loops(stack, publisher, state)
+            stack.push_async_callback(self._snapshot, writer)
+            self._ingest = await self._loops(stack, publisher, state, origin)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             group.create_task(self._part("event loop watch", watch_event_loop()))
-            group.create_task(self._part("Kafka contact", self._contact.run()))
+            group.create_task(self._part("Kafka contact", self._contact.run(origin.check)))
             group.create_task(self._part("snapshots", self._snapshots(writer)))
             for ingest in self._ingest:
                 group.create_task(self._part(ingest.applier.topic, ingest.run()))
-                await ingest.caught_up()
-                self.readiness.meet(ingest.applier.topic)
-                log.info("caught_up", topic=ingest.applier.topic)
+                await catch_up(ingest, partial(self._replaying, ingest.applier.topic))
+                self._replayed(ingest.applier.topic)
 
             agent = RequestAgent(
                 self._kafka,
@@ -267,6 +275,15 @@ class Worker:
             log.info("worker_ready")
             while True:
                 await asyncio.sleep(3_600)
+
+    def _replaying(self, topic: str, progress: Progress) -> None:
+        self._replays[topic] = progress
+        self.readiness.unmeet(topic, str(progress))
+
+    def _replayed(self, topic: str) -> None:
+        self._replays.pop(topic, None)
+        self._caught_up.add(topic)
+        self.readiness.meet(topic)
 
     async def _part(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a part; when it dies the worker is not alive any more, and says which and why."""
@@ -324,7 +341,7 @@ class Worker:
             INDEX_BYTES.labels(part).set_function(partial(size, part))
 
     async def _loops(
-        self, stack: AsyncExitStack, publisher: Publisher, state: _State
+        self, stack: AsyncExitStack, publisher: Publisher, state: _State, origin: Origin
     ) -> list[IngestLoop[Any]]:
         """A loop with a started reader for each topic, in the order in which they catch up.
 
@@ -367,7 +384,7 @@ class Worker:
         events = await loop(
             EventsApplier(store, self._clock, FORMATS[formats.user_events]),
             policies.user_events,
-            store.next_offsets(),
+            origin.event_offsets(store.next_offsets()),
             clock_caught_up=control.caught_up if self._clock.mode == "replay" else None,
         )
         return [control, ads, events]
@@ -375,7 +392,18 @@ class Worker:
     async def _snapshots(self, writer: IndexWriter) -> NoReturn:
         while True:
             await asyncio.sleep(self.settings.snapshot.interval_s)
-            await self._intake.run(writer.snapshot)
+            await self._snapshot(writer)
+
+    async def _snapshot(self, writer: IndexWriter) -> None:
+        """Write what is published, with the moment up to which it is complete.
+
+        Not before the topics were read to their end: until then, a deletion that is still to come
+        may be forgotten by its topic at any time, and the snapshot could not be gone on from.
+        """
+        if not self._caught_up >= set(AD_TOPICS):
+            return
+        behind_s = max(self._lag.oldest_unapplied_s(topic) for topic in AD_TOPICS)
+        await self._intake.run(writer.snapshot, wall_ms() - round(behind_s * 1e3))
 
 
 async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -103,6 +103,30 @@ OFFSET_LAG: Final = Gauge(
     ("topic", "partition"),
     registry=REGISTRY,
 )
+RECORDS_EXPIRED: Final = Counter(
+    "headwater_records_expired",
+    "Offsets that were gone from the topic before they were read.",
+    ("topic",),
+    registry=REGISTRY,
+)
+REPLAY_RATE: Final = Gauge(
+    "headwater_replay_offsets_per_second",
+    "Pace of the replay with which a start catches up; 0 when it has.",
+    ("topic",),
+    registry=REGISTRY,
+)
+REPLAY_LEFT_SECONDS: Final = Gauge(
+    "headwater_replay_left_seconds",
+    "How long that replay will take at its pace; 0 when it has caught up.",
+    ("topic",),
+    registry=REGISTRY,
+)
+STATE_REFUSED: Final = Counter(
+    "headwater_state_refused",
+    "Snapshots and histories that were not gone on from, by why.",
+    ("reason",),
+    registry=REGISTRY,
+)
 AD_FRESHNESS: Final = BatchHistogram(
     "headwater_ad_freshness_seconds",
     "From an ad's record time to the first moment a query can return it (stage total), "

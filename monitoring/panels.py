@@ -194,6 +194,18 @@ _STREAMS: Final = Row(
             bounds=_PENDING_BOUNDS_S,
         ),
         Panel(
+            "Replay left",
+            "How long the replay of a start will take at its pace; 0 when it has caught up.",
+            "s",
+            (gauge("headwater_replay_left_seconds", "{{topic}}", by="topic"),),
+        ),
+        Panel(
+            "Replay pace",
+            "Offsets a second while a start catches up.",
+            "cps",
+            (gauge("headwater_replay_offsets_per_second", "{{topic}}", by="topic"),),
+        ),
+        Panel(
             "Intake paused",
             "1 while a topic waits because the index has no room for its records.",
             "short",
@@ -216,6 +228,15 @@ _STREAMS: Final = Row(
             (
                 rate("headwater_records_skipped_total", "{{topic}}: {{reason}}", "topic, reason"),
                 rate("headwater_unknown_keys_total", "{{topic}}: unknown keys", by="topic"),
+            ),
+        ),
+        Panel(
+            "Expired and refused",
+            "Offsets a second that were gone before they were read, and state not gone on from.",
+            "cps",
+            (
+                rate("headwater_records_expired_total", "{{topic}}: expired", by="topic"),
+                rate("headwater_state_refused_total", "refused: {{reason}}", by="reason"),
             ),
         ),
     ),

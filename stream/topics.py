@@ -171,6 +171,19 @@ async def check(
     return differences
 
 
+async def tombstones_ms(kafka: Kafka, names: Iterable[str], *, timeout_s: float = 30.0) -> int:
+    """How long these topics, named without the prefix, all remember a deletion; they exist.
+
+    Raises:
+        BrokerUnavailable: no broker answers in time.
+    """
+    setting = "delete.retention.ms"
+    specs = [TopicSpec(kafka.topic(name), 1, {setting: ""}) for name in names]
+    async with _admin(kafka, timeout_s) as admin:
+        configs = await _configs(admin, specs)
+    return min(int(config[setting]) for config in configs.values())
+
+
 async def ensure(kafka: Kafka) -> None:
     """Create what is missing, and refuse topics that are not as they must be.
 
