@@ -4,83 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from .. import models
-from ..client import WorkerClient, WorkerUnreachable
-from ..digests import Digest
+from .. import environment
+from ..client import WorkerUnreachable
 from ..failure import Failed
-from ..models import Models
-from ..replica import Replica, Verdict, compare
-from ..settings import ConfigurationError, Settings
 from . import options
 from .output import say
 
+if TYPE_CHECKING:
+    from ..verification import Finding
+
 SHOWN_ADS = 20
-RETRY_S = 0.2
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found out about one worker."""
-
-    worker: str
-    url: str
-    verdict: Verdict
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        digest = self.verdict.digest
-        return {
-            "worker": self.worker,
-            "url": self.url,
-            "epoch": digest.epoch,
-            "offsets": digest.offsets,
-            "ads": digest.ads,
-            "states": digest.states,
-            "embeddings": digest.embeddings,
-            "changed_since": self.verdict.changed_since,
-            "differences": [
-                {"ad_id": str(difference.ad_id), "what": difference.what}
-                for difference in self.verdict.differences
-            ],
-        }
-
-
-class Worker:
-    """A running worker that is asked for its digest."""
-
-    def __init__(self, client: WorkerClient, columns: dict[str, str]) -> None:
-        self._client = client
-        self._columns = columns
-        self.id = ""
-
-    async def digest(self, listed: Collection[int] = ()) -> Digest:
-        """Its digest now.
-
-        Raises:
-            Failed: it answers with an error.
-            ConfigurationError: it serves with other models than those configured here.
-        """
-        path = "/v1/digest"
-        if listed:
-            path += "?parts=" + ",".join(map(str, listed))
-        body = await self._client.get(path)
-        if "error" in body:
-            raise Failed(f"{self._client.url}{path}: {body['error']['message']}")
-        if body["models"] != self._columns:
-            raise ConfigurationError(
-                f"{self._client.url} serves with {body['models']}, and here {self._columns} are "
-                "configured; name its configuration by --config"
-            )
-        self.id = body["worker"]
-        return Digest.read(body)
 
 
 def verify(
@@ -106,8 +46,12 @@ def verify(
     each other, and the topics are then read once for all of them.
     """
     settings = options.settings(config, assignments, bootstrap, prefix)
+    environment.prepare(settings.worker)
+    # Imported here: the index and the models take seconds that other verbs need not wait.
+    from ..verification import verified
+
     try:
-        findings = asyncio.run(_findings(urls or [options.url_of(settings)], wait_s, settings))
+        findings = asyncio.run(verified(urls or [options.url_of(settings)], wait_s, settings))
     except WorkerUnreachable as error:
         raise Failed(str(error)) from None
     if as_json:
@@ -116,53 +60,6 @@ def verify(
         _print(findings)
     if any(finding.verdict.differences for finding in findings):
         raise typer.Exit(1)
-
-
-async def _findings(urls: Sequence[str], wait_s: float, settings: Settings) -> list[Finding]:
-    loaded = models.load(settings)
-    clients = [WorkerClient(url) for url in urls]
-    for client in clients:
-        await client.__aenter__()
-    try:
-        workers = [Worker(client, loaded.columns) for client in clients]
-        digests = await _at_equal_offsets(workers, wait_s)
-        findings: list[Finding] = []
-        known: list[tuple[Digest, Verdict]] = []
-        for worker, url, digest in zip(workers, urls, digests, strict=True):
-            verdict = next((v for d, v in known if _same(d, digest)), None)
-            if verdict is None:
-                verdict = await _against_topics(worker, settings, loaded)
-                known.append((verdict.digest, verdict))
-            findings.append(Finding(worker.id, url, verdict))
-        return findings
-    finally:
-        for client in clients:
-            await client.__aexit__(None, None, None)
-
-
-async def _at_equal_offsets(workers: Sequence[Worker], wait_s: float) -> list[Digest]:
-    """A digest of each worker, if possible all at the same offsets."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + wait_s
-    while True:
-        digests = list(await asyncio.gather(*(worker.digest() for worker in workers)))
-        equal = all(digest.offsets == digests[0].offsets for digest in digests)
-        if equal or loop.time() >= until:
-            return digests
-        await asyncio.sleep(RETRY_S)
-
-
-def _same(one: Digest, other: Digest) -> bool:
-    return (one.offsets, one.states, one.embeddings) == (
-        other.offsets,
-        other.states,
-        other.embeddings,
-    )
-
-
-async def _against_topics(worker: Worker, settings: Settings, loaded: Models) -> Verdict:
-    async with Replica(settings, loaded) as replica:
-        return await compare(worker.digest, replica)
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ RUNNER = CliRunner()
 
 def test_the_version_is_told() -> None:
     assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", RUNNER.invoke(app, ["--version"]).output)
+
+
+def test_no_verb_loads_kernels_or_torch_before_its_environment_is_prepared() -> None:
+    """They read their thread counts and cache folders once; and every verb would wait for them."""
+    program = "import sys, daemon.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "numba", "gpuindex"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
