@@ -29,6 +29,7 @@ class Applied:
         self._next_offsets: dict[str, dict[int, int]] = {}
         self._heard_ms: dict[str, float] = {}
         self._progress = asyncio.Condition()
+        self._closed: str | None = None
 
     def begin(self, topic: str, next_offsets: Mapping[int, int]) -> None:
         """A loop is about to read `topic`, from these offsets on."""
@@ -46,6 +47,12 @@ class Applied:
         async with self._progress:
             self._next_offsets[topic].update(next_offsets)
             self._heard_ms[topic] = heard_ms
+            self._progress.notify_all()
+
+    async def close(self, reason: str) -> None:
+        """Nothing will be applied any more: whoever waits in `satisfy` is refused."""
+        async with self._progress:
+            self._closed = reason
             self._progress.notify_all()
 
     async def reach(self, next_offsets: Offsets) -> None:
@@ -77,11 +84,15 @@ class Applied:
             return
         try:
             async with asyncio.timeout(timeout_s), self._progress:
-                await self._progress.wait_for(lambda: self._lacking(request) is None)
+                await self._progress.wait_for(
+                    lambda: self._closed is not None or self._lacking(request) is None
+                )
         except TimeoutError:
             # What came in the last moment counts: then there is nothing to complain about.
             if (lacking := self._lacking(request)) is not None:
                 raise RequestRefused("stale", lacking) from None
+        if self._closed is not None and (lacking := self._lacking(request)) is not None:
+            raise RequestRefused("not_ready", f"{self._closed}, and {lacking}")
 
     def staleness_ms(self, topic: str) -> float:
         """How long a record may have been on `topic` without being part of the state.

@@ -19,6 +19,7 @@ from typing import Generic, NoReturn, TypeVar
 import structlog
 
 from gpuindex import MemoryBudgetExceeded
+from monitoring.activity import Activity
 from monitoring.freshness import LagTracker
 from monitoring.metrics import INTAKE_PAUSED, UNKNOWN_KEYS
 from stream.codec import Message
@@ -44,15 +45,19 @@ class IntakeThread:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="intake")
+        self.activity = Activity()
 
     async def run(self, call: Callable[..., Result], *args: object) -> Result:
         """Run a call on the thread and wait for its result without blocking the loop."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(call, *args))
+        return await loop.run_in_executor(self._executor, partial(self.activity.run, call, *args))
 
     def close(self) -> None:
-        """Finish what was handed over and end the thread."""
-        self._executor.shutdown(wait=True)
+        """Take no more calls; the one that runs is not waited for.
+
+        Who needs what was handed over makes a call of their own, which comes after it.
+        """
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class IngestLoop(Generic[Content]):

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .client import WorkerClient
@@ -24,10 +25,17 @@ POLL_S = 0.02
 
 
 class WorkerProcess:
-    """`headwater serve` with a configuration file: started, killed, started again."""
+    """`headwater serve` with a configuration file: started, killed, started again.
 
-    def __init__(self, config: Path, log: Path) -> None:
+    Args:
+        config: the file.
+        log: where its output goes.
+        program: what Python runs, in place of the package.
+    """
+
+    def __init__(self, config: Path, log: Path, program: Sequence[str] = ("-m", "daemon")) -> None:
         self._config = config
+        self._program = program
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,7 +47,7 @@ class WorkerProcess:
     async def start(self) -> str:
         """Start it and return its URL as soon as it listens."""
         seen = self._log.stat().st_size if self._log.exists() else 0
-        command = (sys.executable, "-m", "daemon", "serve", "--config", str(self._config))
+        command = (sys.executable, *self._program, "serve", "--config", str(self._config))
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is for the owner, who ends the worker.
             # Not asyncio's: that would kill the process when the owner's event loop is gone.
@@ -57,6 +65,17 @@ class WorkerProcess:
         while not (await client.get("/v1/status"))["ready"]:
             await self._wait(began + START_DEADLINE_S)
         return time.monotonic() - began
+
+    async def ended(self, deadline_s: float) -> int:
+        """Wait until it has ended on its own; returns its exit code.
+
+        Raises:
+            Failed: it goes on.
+        """
+        try:
+            return await asyncio.to_thread(self._running().wait, deadline_s)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"the worker goes on; its log: {self._log}") from None
 
     async def kill(self) -> None:
         """End it the hard way (SIGKILL)."""

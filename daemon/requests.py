@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from monitoring.activity import Activity
 from monitoring.health import Readiness
 from monitoring.metrics import (
     IMPRESSIONS_LOGGED,
@@ -44,6 +45,9 @@ from .settings import ScoringSection
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+# While the last answers of a worker that ends are on their way.
+DRAIN_POLL_S = 0.01
 
 
 class _Outdated(Exception):
@@ -79,8 +83,11 @@ class RequestDesk:
         # As many again may wait for a state, and take no place in the queue until it is there.
         self._aside = asyncio.Semaphore(settings.max_queue)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self.activity = Activity()
         self._sending: set[asyncio.Task[None]] = set()
         self._waiting = 0
+        self._open = 0
+        self._closed = False
         QUEUE_DEPTH.labels("scoring").set_function(lambda: self._waiting)
 
     async def answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
@@ -90,16 +97,16 @@ class RequestDesk:
             request: what is asked.
             written_ms: its record time, from which its deadline counts; epoch ms.
         """
-        if self._free.locked():
-            REQUESTS.labels("overloaded").inc()
-            return _failed(request, self._overloaded())
+        if (refused := self._refused()) is not None:
+            REQUESTS.labels(refused.code).inc()
+            return _failed(request, refused)
         await self._free.acquire()
         return await self._answer(request, written_ms)
 
     async def explain(self, request: ScoreRequest, ad_id: int) -> Explanation | ErrorBody:
         """Say what one ad is to a request; waits and is refused as `answer`."""
-        if self._free.locked():
-            return self._overloaded()
+        if (refused := self._refused()) is not None:
+            return refused
         await self._free.acquire()
         return await self._outcome(self._scorer.explain, request, ad_id, wall_ms())
 
@@ -123,10 +130,15 @@ class RequestDesk:
         self._later(self._answer_record(request, message.timestamp, form))
 
     async def drain(self) -> None:
-        """Wait until accepted requests are answered and logged, then end the scoring thread."""
-        while self._sending:
-            await asyncio.wait(self._sending)
-        await asyncio.to_thread(self._thread.shutdown)
+        """Wait until all that is here is answered and logged, then end the scoring thread.
+
+        What comes now is refused, and what waits for a state is told that it will not come.
+        """
+        self._closed = True
+        await self._applied.close("the worker ends")
+        while self._sending or self._open:
+            await asyncio.sleep(DRAIN_POLL_S)
+        self._thread.shutdown(wait=False)
 
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         """Answer a request that has a place in the queue, and give the place back."""
@@ -150,6 +162,7 @@ class RequestDesk:
         written_ms: int,
     ) -> Result | ErrorBody:
         """Run a call in its turn, or say why not, and give the request's place back."""
+        self._open += 1
         try:
             return await self._in_turn(call, request, argument, written_ms)
         except RequestRefused as refused:
@@ -157,6 +170,8 @@ class RequestDesk:
         except Exception:
             log.exception("request_failed", request_id=request.request_id)
             return ErrorBody("internal", "scoring failed; the worker's log has the reason")
+        finally:
+            self._open -= 1
 
     async def _in_turn(
         self,
@@ -166,7 +181,7 @@ class RequestDesk:
         written_ms: int,
     ) -> Result:
         try:
-            if not self._readiness.ready:
+            if not self._readiness.serving:
                 reasons = self._readiness.reasons().items()
                 raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
             if self._applied.has(request):
@@ -183,6 +198,12 @@ class RequestDesk:
                 async with self._free:
                     with suppress(_Outdated):
                         return await self._on_thread(call, request, argument)
+
+    def _refused(self) -> ErrorBody | None:
+        """Why a caller who waits is not let in; None if there is room."""
+        if self._closed:
+            return ErrorBody("not_ready", "the worker ends; ask another")
+        return self._overloaded() if self._free.locked() else None
 
     def _overloaded(self) -> ErrorBody:
         waiting = self._settings.max_queue
@@ -201,7 +222,9 @@ class RequestDesk:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._now, call, request, argument)
+            return await loop.run_in_executor(
+                self._thread, self.activity.run, self._now, call, request, argument
+            )
         finally:
             self._waiting -= 1
 

@@ -219,6 +219,41 @@ class SnapshotSection(Section):
     )
 
 
+class WatchdogSection(Section):
+    """What stands still for too long: told, and then ended for a restart."""
+
+    event_loop_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="longest block of the event loop",
+    )
+    intake_s: float = Field(
+        default=120.0, gt=0, description="longest batch or snapshot of the intake thread"
+    )
+    scoring_s: float = Field(
+        default=30.0, gt=0, description="longest request on the scoring thread"
+    )
+    position_s: float = Field(
+        default=120.0, gt=0, description="longest that a partition with lag does not move"
+    )
+    exit_after_s: float = Field(
+        default=15.0,
+        ge=0,
+        description="a stall that lasts so much longer ends the worker",
+    )
+
+
+class ShutdownSection(Section):
+    """The end of a worker."""
+
+    grace_s: float = Field(
+        default=25.0,
+        gt=0,
+        description="what has not ended in order by then ends with exit code 1; below the time "
+        "after which the orchestrator kills, which is often 30 s",
+    )
+
+
 class Settings(BaseSettings):
     """Everything an operator can set."""
 
@@ -239,6 +274,8 @@ class Settings(BaseSettings):
     deadletters: DeadLettersSection = DeadLettersSection()
     impressions: ImpressionsSection = ImpressionsSection()
     snapshot: SnapshotSection = SnapshotSection()
+    watchdog: WatchdogSection = WatchdogSection()
+    shutdown: ShutdownSection = ShutdownSection()
 
     @classmethod
     def settings_customise_sources(

@@ -13,20 +13,15 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 from aiohttp import web
 
-import gpuindex
-from gpuindex.shard import ShardKind
-from monitoring.build import record_build
 from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
 from monitoring.loop import watch_event_loop
-from monitoring.metrics import HISTORY_USERS, INDEX_ADS, INDEX_BYTES, INDEX_EPOCH, SHARD_KINDS
 from stream import topics
 from stream.formats import FORMATS
 from stream.histories import HistoryStore
@@ -36,26 +31,30 @@ from stream.requests import RequestAgent
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, contact, device, digests, models
+from . import api, contact, device, models, watchdog
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .catchup import Progress, catch_up
 from .clock import Clock, ReplayClock, WallClock, wall_ms
 from .contact import KafkaContact
+from .grace import Grace
 from .histories import EncodedHistories
 from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
 from .models import Models
 from .origin import AD_TOPICS, HISTORIES, READ_TOPICS, Origin
+from .pending import PendingWatch
 from .rejections import Policy, Rejections
 from .requests import RequestDesk
 from .scoring import RequestRefused, Scorer
 from .settings import Settings
+from .state import NOTHING_OPEN, State
+from .watchdog import Watch, Watchdog
 
 log = structlog.get_logger(__name__)
 
-CONDITIONS = (contact.CONDITION, ADS_CONTROL, ADS, USER_EVENTS, "requests")
+CONDITIONS = (watchdog.CONDITION, contact.CONDITION, ADS_CONTROL, ADS, USER_EVENTS, "requests")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
@@ -64,16 +63,6 @@ AGENT_CHECK_S = 1.0
 STOP_PART_S = 5.0
 # Requests are answered by then; this is for callers that keep their connection busy.
 HTTP_CLOSE_S = 1.0
-
-
-@dataclass(frozen=True)
-class _State:
-    """What requests are answered from, once it is opened."""
-
-    models: Models
-    writer: IndexWriter
-    store: HistoryStore
-    desk: RequestDesk
 
 
 class Worker:
@@ -92,7 +81,7 @@ class Worker:
         self.readiness = Readiness(CONDITIONS)
         self._listener = listener
         self._device = device.choose(settings.index)
-        self._state: _State | None = None
+        self._state: State | None = None
         self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
@@ -102,11 +91,14 @@ class Worker:
         self._contact = KafkaContact(
             self._kafka, READ_TOPICS, self.readiness, settings.kafka.unreachable_s
         )
+        self._grace = Grace(settings.shutdown.grace_s)
         self._replays: dict[str, Progress] = {}
         self._caught_up: set[str] = set()
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the process at once.
+
+        What has not stopped in the grace time does not delay the end.
 
         Raises:
             ConfigurationError: the configuration, the topics or the checkpoints do not fit.
@@ -122,6 +114,11 @@ class Worker:
             stopping = True
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
+                # Python's own handler of SIGINT would wait for the loop.
+                signal.signal(number, signal.SIG_DFL)
+            self._grace.begin()
+            self.readiness.mark_stopping()
+            log.info("worker_stopping")
             serving.cancel()
 
         for number in STOP_SIGNALS:
@@ -147,23 +144,7 @@ class Worker:
             },
             "replay": {topic: replay.status() for topic, replay in self._replays.items()},
             "device": self._device,
-            **self._state_status(),
-        }
-
-    def _state_status(self) -> dict[str, Any]:
-        state = self._state
-        if state is None:
-            return {"epoch": None, "ads": {}, "offsets": {}, "models": {}, "memory": {}}
-        published = state.writer.published
-        return {
-            "epoch": published.view.epoch,
-            "ads": published.view.counts(),
-            "offsets": {
-                **{topic: dict(next_offsets) for topic, next_offsets in published.offsets.items()},
-                USER_EVENTS: state.store.next_offsets(),
-            },
-            "models": state.models.versions,
-            "memory": state.writer.memory(),
+            **(self._state.status() if self._state else NOTHING_OPEN),
         }
 
     @property
@@ -181,26 +162,17 @@ class Worker:
         Raises:
             RequestRefused: the index is not open.
         """
-        view = self._opened().writer.published.view
-        state = view.describe(ad_id, self._clock.now_ms())
-        return {
-            "ad_id": str(ad_id),
-            "present": state.present,
-            "eligible": state.eligible,
-            "reasons": list(state.reasons),
-            "version": state.version,
-            "slot": state.slot,
-            "shard": state.shard,
-        }
+        return self._opened().ad(ad_id)
 
     async def digest(self, listed: Collection[int]) -> dict[str, Any]:
-        """What `GET /v1/digest` answers; hashing leaves the event loop and the intake alone."""
-        state = self._opened()
-        published = state.writer.published
-        body = await asyncio.to_thread(digests.describe, published.view, published.offsets, listed)
-        return {"worker": self.settings.worker.id, "models": state.models.columns, **body}
+        """What `GET /v1/digest` answers.
 
-    def _opened(self) -> _State:
+        Raises:
+            RequestRefused: as `ad`.
+        """
+        return {"worker": self.settings.worker.id, **await self._opened().digest(listed)}
+
+    def _opened(self) -> State:
         if self._state is None:
             reasons = self.readiness.reasons().items()
             raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
@@ -240,16 +212,18 @@ class Worker:
                 FORMATS[settings.formats.score_requests],
                 FORMATS[settings.impressions.format],
             )
-            self._state = state = _State(loaded, writer, store, desk)
+            self._state = state = State(self._clock, loaded, writer, store, scorer, desk)
             stack.callback(self._close_state)
-            self._export(state)
-            await self._intake.run(_warm, writer, scorer)
+            state.export(self._device)
+            await self._intake.run(state.warm)
             _calm_garbage_collector()
             self.readiness.mark_started()
 
-            stack.push_async_callback(self._snapshot, writer)
             self._ingest = await self._loops(stack, publisher, state, origin)
+            stack.push_async_callback(self._snapshot, writer)
             group = await stack.enter_async_context(asyncio.TaskGroup())
+            watching = Watchdog(self._watches(desk), settings.watchdog, self.readiness, self._grace)
+            group.create_task(self._part("watchdog", watching.run()))
             group.create_task(self._part("event loop watch", watch_event_loop()))
             group.create_task(self._part("Kafka contact", self._contact.run(origin.check)))
             group.create_task(self._part("snapshots", self._snapshots(writer)))
@@ -265,16 +239,36 @@ class Worker:
                 settings.worker_folder / "faust",
                 desk.accept,
             )
-            stack.push_async_callback(desk.drain)
+            stack.push_async_callback(_stop_in_time, "requests", desk.drain)
             # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
             stack.push_async_callback(_stop_in_time, "request agent", agent.stop)
             await agent.start()
             group.create_task(self._part("request agent", _watch(agent)))
-            stack.callback(self.readiness.unmeet, "requests", "stopping")
+            pending = PendingWatch(self._kafka, (*AD_TOPICS, USER_EVENTS), agent, self._lag)
+            group.create_task(self._part("pending watch", pending.run()))
             log.info("worker_ready")
             while True:
                 await asyncio.sleep(3_600)
+
+    def _watches(self, desk: RequestDesk) -> list[Watch]:
+        limits = self.settings.watchdog
+        loops = {loop.applier.topic: loop for loop in self._ingest}
+
+        def standing_s(topic: str) -> float:
+            """A topic that waits has said why, and no restart would help it."""
+            loop = loops.get(topic)
+            return 0.0 if loop is not None and loop.waiting else self._lag.standing_s(topic)
+
+        threads = [
+            Watch("intake", "intake thread", self._intake.activity.busy_s, limits.intake_s),
+            Watch("scoring", "scoring thread", desk.activity.busy_s, limits.scoring_s),
+        ]
+        positions = [
+            Watch("position", f"position on {name}", partial(standing_s, name), limits.position_s)
+            for name in READ_TOPICS
+        ]
+        return threads + positions
 
     def _replaying(self, topic: str, progress: Progress) -> None:
         self._replays[topic] = progress
@@ -309,7 +303,7 @@ class Worker:
             clock=self._clock,
             settings=self.settings.scoring,
             query_bits=self.settings.index.query_bits,
-            impressions=Impressions(self.settings.impressions, self._writer.features),
+            impressions=Impressions(self.settings.impressions, writer.features),
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:
@@ -322,26 +316,8 @@ class Worker:
         url = f"http://{self.settings.worker.host}:{self._listener.getsockname()[1]}"
         log.info("http_listening", url=url)
 
-    def _export(self, state: _State) -> None:
-        """Metrics that are read where they live, at the moment of the scrape."""
-        writer = state.writer
-
-        def ads(kind: ShardKind) -> float:
-            return float(writer.published.view.counts()[kind])
-
-        def size(part: str) -> float:
-            return float(writer.memory()[part])
-
-        record_build(self._device)
-        HISTORY_USERS.set_function(state.store.users)
-        INDEX_EPOCH.set_function(lambda: writer.published.view.epoch)
-        for kind in SHARD_KINDS:
-            INDEX_ADS.labels(kind).set_function(partial(ads, kind))
-        for part in writer.memory():
-            INDEX_BYTES.labels(part).set_function(partial(size, part))
-
     async def _loops(
-        self, stack: AsyncExitStack, publisher: Publisher, state: _State, origin: Origin
+        self, stack: AsyncExitStack, publisher: Publisher, state: State, origin: Origin
     ) -> list[IngestLoop[Any]]:
         """A loop with a started reader for each topic, in the order in which they catch up.
 
@@ -349,13 +325,20 @@ class Worker:
         covers, and no event is held against a clock that has not been read.
         """
 
+        readers: list[TopicReader] = []
+
+        async def stop() -> None:
+            await asyncio.gather(*(reader.stop() for reader in readers))
+
+        stack.push_async_callback(_stop_in_time, "readers", stop)
+
         async def loop(
             applier: Applier[Any], policy: Policy, positions: dict[int, int], **more: Any
         ) -> IngestLoop[Any]:
             topic = self._kafka.topic(applier.topic)
             reader = TopicReader(self._kafka, [topic], {topic: positions})
             await reader.start()
-            stack.push_async_callback(_stop_in_time, f"reader of {topic}", reader.stop)
+            readers.append(reader)
             return IngestLoop(
                 reader,
                 applier,
@@ -412,12 +395,6 @@ async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]
         await asyncio.wait_for(stop(), STOP_PART_S)
     except TimeoutError:
         log.warning("stop_timed_out", part=part, after_s=STOP_PART_S)
-
-
-def _warm(writer: IndexWriter, scorer: Scorer) -> None:
-    """Compile or load every kernel and run every model once, before anybody waits for it."""
-    gpuindex.warm(writer.settings)
-    scorer.warm()
 
 
 async def _watch(agent: RequestAgent) -> NoReturn:

@@ -35,6 +35,8 @@ class _Partition:
     floor_ms: float | None = None
     # when its existence was noticed.
     noticed_ms: float | None = None
+    # Since when something is pending and nothing was applied.
+    stands_since_s: float | None = None
 
     @property
     def lag(self) -> int:
@@ -61,10 +63,16 @@ class LagTracker:
 
     Args:
         clock_ms: now, in epoch milliseconds.
+        clock_s: seconds that nobody sets.
     """
 
-    def __init__(self, clock_ms: Callable[[], float] = wall_ms) -> None:
+    def __init__(
+        self,
+        clock_ms: Callable[[], float] = wall_ms,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock_ms = clock_ms
+        self._clock_s = clock_s
         self._lock = Lock()
         self._topics: dict[str, dict[int, _Partition]] = {}
 
@@ -94,6 +102,13 @@ class LagTracker:
                 state.oldest_ms = oldest_ms
             state.end_offset = max(state.end_offset, end_offset)
             state.end_seen_ms = now_ms
+            if state.lag and state.stands_since_s is None:
+                state.stands_since_s = self._clock_s()
+
+    def note_end(self, topic: str, partition: int, end_offset: int) -> None:
+        """Report where a partition ends, unless it is one that this worker does not read."""
+        if partition in self.lag(topic):
+            self.note_fetched(topic, partition, end_offset)
 
     def note_applied(
         self, topic: str, partition: int, next_offset: int, record_ms: float | None
@@ -110,7 +125,11 @@ class LagTracker:
         """
         with self._lock:
             state = self._state(topic, partition)
+            if next_offset > state.next_offset:
+                state.stands_since_s = self._clock_s()
             state.next_offset = max(state.next_offset, next_offset)
+            if not state.lag:
+                state.stands_since_s = None
             state.oldest_ms = None
             state.raise_floor(record_ms)
 
@@ -129,6 +148,13 @@ class LagTracker:
         """Offsets that are not applied yet, by partition; empty if unknown."""
         with self._lock:
             return {p: state.lag for p, state in self._topics.get(topic, {}).items()}
+
+    def standing_s(self, topic: str) -> float:
+        """For how long a partition has not moved though records are pending; 0 if all do."""
+        now_s = self._clock_s()
+        with self._lock:
+            states = self._topics.get(topic, {}).values()
+            return max((now_s - s.stands_since_s for s in states if s.stands_since_s), default=0.0)
 
     def oldest_unapplied_s(self, topic: str) -> float:
         """Age in seconds of the topic's oldest pending record; 0 if none is."""

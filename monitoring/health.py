@@ -25,6 +25,7 @@ class Readiness:
         self._conditions = tuple(self._unmet)
         self._started = False
         self._failure: str | None = None
+        self._stopping = False
         READY.set_function(lambda: float(self.ready))
 
     @property
@@ -62,9 +63,19 @@ class Readiness:
         with self._lock:
             self._failure = self._failure or reason
 
+    def mark_stopping(self) -> None:
+        """The worker ends in order: it is not ready any more, and answers what still comes."""
+        with self._lock:
+            self._stopping = True
+
     @property
     def ready(self) -> bool:
-        """Started, alive, and every condition holds."""
+        """Started, alive, every condition holds, and it goes on."""
+        return self.serving and not self._stopping
+
+    @property
+    def serving(self) -> bool:
+        """Whether a request that comes is answered: as `ready`, also while the worker stops."""
         with self._lock:
             return self._started and self._failure is None and not self._unmet
 
@@ -86,6 +97,8 @@ class Readiness:
             reasons = {name: self._unmet[name] for name in self._conditions if name in self._unmet}
             if not self._started:
                 reasons["started"] = "warming up"
+            if self._stopping:
+                reasons["stopping"] = "the worker ends"
             if self._failure is not None:
                 reasons["alive"] = self._failure
             return reasons

@@ -7,7 +7,7 @@ the configured prefix, `partition` one of its partitions, and `stage`,
 never text from a record. When something is observed is its owner's decision.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -33,6 +33,8 @@ GCCollector(registry=REGISTRY)
 # `rate()` sees the step from zero and an empty panel means "never happened".
 FRESHNESS_STAGES: Final = ("broker", "intake", "apply", "total")
 REQUEST_STAGES: Final = ("features", "retrieve", "rank", "total")
+StalledPart = Literal["event_loop", "intake", "scoring", "position"]
+STALLED_PARTS: Final[tuple[StalledPart, ...]] = ("event_loop", "intake", "scoring", "position")
 SHARD_KINDS: Final = ("base", "delta", "tail")
 
 # The promise is a p99 of 50 ms, so the buckets are densest around it; a poll
@@ -213,6 +215,12 @@ KAFKA_SILENCE: Final = Gauge(
     "Since a broker last answered; asked every second, whatever the topics do.",
     registry=REGISTRY,
 )
+STALLS: Final = Counter(
+    "headwater_stalls",
+    "Times that a part stood still for longer than the watchdog's limit.",
+    ("part",),
+    registry=REGISTRY,
+)
 READY: Final = Gauge(
     "headwater_ready", "1 when the worker takes requests, else 0.", registry=REGISTRY
 )
@@ -222,6 +230,8 @@ for _stage in FRESHNESS_STAGES:
     AD_FRESHNESS.labels(_stage)
 for _stage in REQUEST_STAGES:
     REQUEST_SECONDS.labels(_stage)
+for _part in STALLED_PARTS:
+    STALLS.labels(_part)
 for _shard_kind in SHARD_KINDS:
     INDEX_ADS.labels(_shard_kind)
 REQUESTS.labels("ok")

@@ -311,6 +311,12 @@ _RESOURCES: Final = Row(
             bounds=_LOOP_LAG_BOUNDS_S,
         ),
         Panel(
+            "Stalls",
+            "Times that a part stood still for longer than the watchdog's limit.",
+            "short",
+            (rate("headwater_stalls_total", "{{part}}", by="part"),),
+        ),
+        Panel(
             "Queues",
             "Items waiting between two threads.",
             "short",

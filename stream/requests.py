@@ -2,9 +2,10 @@
 
 Owns a Faust app with one agent on `score-requests`. Promises that every message of an owned
 partition is handed over, in order per partition, at least once; that no exception ends the agent or
-is lost; and that a worker that comes back under its own id gets its own partitions back. Decoding,
-deadlines and answers are the callback's part, which must only enqueue: an agent that waits for
-answers handles one request at a time.
+is lost; that a worker which was killed and comes back under its own id, in time, gets its own
+partitions back; and that one which stops gives them away at once. Decoding, deadlines and answers
+are the callback's part, which must only enqueue: an agent that waits for answers handles one
+request at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import faust
 import structlog
 from faust.types import EventT, StreamT
 
+from .errors import BrokerUnavailable
+from .leaving import leave_group
 from .settings import Kafka
 from .topics import SCORE_REQUESTS
 
@@ -66,12 +69,17 @@ class RequestAgent:
         datadir: Path,
         on_request: Callable[[RequestMessage], Awaitable[None]],
     ) -> None:
+        self._kafka = kafka
+        self._group = kafka.topic(group)
+        self._worker_id = worker_id
         self._topic = kafka.topic(SCORE_REQUESTS)
         self._on_request = on_request
         self._partitions: frozenset[int] = frozenset()
+        self._next_offsets: dict[int, int] = {}
+        self._assignments = 0
         self._starting: asyncio.Future[Any] | None = None
         self._app = faust.App(
-            kafka.topic(group),
+            self._group,
             broker=[f"kafka://{server}" for server in kafka.bootstrap.split(",")],
             broker_client_id=kafka.client_id,
             broker_max_poll_records=MAX_POLL_RECORDS,
@@ -102,14 +110,30 @@ class RequestAgent:
         await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
-        """Leave, if it was started. Faust hangs when it is stopped half-way through its start."""
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-            await self._app.stop()
+        """Commit and leave, if it was started; the partitions go to the others at once.
+
+        Faust hangs when it is stopped half-way through its start, and does not leave for good.
+        """
+        if self._starting is None:
+            return
+        await asyncio.wait([self._starting])
+        await self._app.stop()
+        try:
+            await leave_group(self._kafka, self._group, self._worker_id)
+        except BrokerUnavailable as error:
+            log.warning("group_not_left", group=self._group, error=str(error))
 
     def partitions(self) -> frozenset[int]:
         """The partitions of `score-requests`, and so of all topics keyed by user, owned now."""
         return self._partitions
+
+    def assignments(self) -> int:
+        """How often partitions have been assigned: what was known of them before is old."""
+        return self._assignments
+
+    def next_offsets(self) -> dict[int, int]:
+        """Partition -> offset after the last message handed over since the last assignment."""
+        return dict(self._next_offsets)
 
     def failure(self) -> BaseException | None:
         """Why the agent has ended on its own; None while it runs."""
@@ -123,9 +147,12 @@ class RequestAgent:
                 await self._on_request(message)
             except Exception:
                 log.exception("request_dropped", partition=message.partition, offset=message.offset)
+            self._next_offsets[message.partition] = message.offset + 1
 
     async def _assigned(self, *arguments: Any, **_: Any) -> None:
         _app, assigned = arguments
+        self._assignments += 1
+        self._next_offsets.clear()
         self._own({tp.partition for tp in assigned if tp.topic == self._topic})
 
     async def _revoked(self, *_arguments: Any, **_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,6 +28,8 @@ def serve(
     settings = options.settings(config, assignments, bootstrap, prefix)
     environment.prepare(settings.worker)
     configure_logging(settings.worker.log_level, settings.worker.log_format)
+    # Until the worker lives there is nothing to be ended in order.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     claims = Claims.take(settings)
     # Compiles and loads the numeric libraries, which must find the environment prepared.
     from ..worker import Worker

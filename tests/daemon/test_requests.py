@@ -159,3 +159,28 @@ async def test_a_state_that_aged_in_the_queue_is_waited_for_again(desk: Desk) ->
     await desk.applied.note("ads", {0: 0}, now_ms())
     assert await desk.answered(2) == [("long", "ok"), ("fresh", "ok")]
     await desk.desk.drain()
+
+
+async def test_a_desk_that_closes_answers_what_is_here_and_refuses_what_comes(desk: Desk) -> None:
+    """Over HTTP too; and who waits for a state is told that it will not come."""
+    desk.scorer.free.clear()
+    waiting = asyncio.create_task(
+        desk.desk.answer(request("waiting", min_offsets=TO_COME), now_ms())
+    )
+    await asyncio.sleep(0.05)
+    over_http = asyncio.create_task(desk.desk.answer(request("http"), now_ms()))
+    await desk.accept("record")
+    closing = asyncio.create_task(desk.desk.drain())
+    await asyncio.sleep(0.05)
+    late = await desk.desk.answer(request("late"), now_ms())
+    assert late.error is not None
+    assert late.error.code == "not_ready"
+    told = (await waiting).error
+    assert told is not None
+    assert told.code == "not_ready"
+    assert "offset 0, not 1" in told.message
+    assert not closing.done()
+    desk.scorer.free.set()
+    assert (await over_http).error is None
+    await closing
+    assert await desk.answered(1) == [("record", "ok")]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from daemon.client import WorkerClient, WorkerUnreachable
+from daemon.client import WorkerClient
 from daemon.origin import Origin
 from daemon.process import WorkerProcess
 from stream import topics
@@ -93,7 +91,7 @@ async def test_a_worker_begins_anew_with_topics_created_anew_and_ends_with_added
             assert 'headwater_state_refused_total{reason="topics"} 2.0' in page
 
             await add_partition(kafka, USER_EVENTS)
-            assert await ended(worker, client) == 2
+            assert await worker.ended(DEADLINE_S) == 2
     finally:
         await worker.stop()
     text = log.read_text()
@@ -108,15 +106,3 @@ async def add_partition(kafka: Kafka, name: str) -> None:
         await admin.create_partitions({kafka.topic(name): NewPartitions(9)})
     finally:
         await admin.close()
-
-
-async def ended(worker: WorkerProcess, client: WorkerClient) -> int:
-    """The exit code of a worker that ends on its own."""
-    deadline = time.monotonic() + DEADLINE_S
-    try:
-        while time.monotonic() < deadline:
-            await client.get("/v1/status")
-            await asyncio.sleep(0.05)
-    except WorkerUnreachable:
-        return await worker.stop()
-    raise AssertionError("it goes on")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stream import requests
 from stream.publish import Publisher
 from stream.requests import RequestAgent, RequestMessage
 from stream.settings import Kafka
@@ -146,6 +147,19 @@ async def test_two_workers_share_the_partitions_and_one_alone_has_them_all(start
 
     await second.stop()
     await until(lambda: first.partitions() == everything)
+
+
+async def test_a_worker_that_stops_gives_its_partitions_away_before_its_session_ends(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "SESSION_TIMEOUT_S", 2 * DEADLINE_S)
+
+    async def handler(_: RequestMessage) -> None: ...
+
+    first, second = await start("w1", handler), await start("w2", handler)
+    await until(lambda: len(first.partitions()) == len(second.partitions()) == 4)
+    await second.stop()
+    await until(lambda: len(first.partitions()) == 8)
 
 
 async def test_worker_that_restarts_is_back_without_waiting_for_its_session(start: Start) -> None:

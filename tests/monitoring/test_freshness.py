@@ -38,6 +38,34 @@ def scraped(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, {"topic": TOPIC, **labels})
 
 
+def test_a_partition_stands_from_the_last_record_applied_or_the_first_one_noticed() -> None:
+    """Whatever the wall clock does meanwhile."""
+    now_s = 100.0
+    tracker = LagTracker(clock_ms=lambda: 0.0, clock_s=lambda: now_s)
+    tracker.note_applied(TOPIC, 0, next_offset=5, record_ms=None)
+    tracker.note_fetched(TOPIC, 0, end_offset=5)
+    now_s += 60
+    assert tracker.standing_s(TOPIC) == 0
+    tracker.note_end(TOPIC, 0, end_offset=9)
+    now_s += 3
+    tracker.note_end(TOPIC, 0, end_offset=12)
+    assert tracker.standing_s(TOPIC) == 3
+    tracker.note_applied(TOPIC, 0, next_offset=6, record_ms=None)
+    assert tracker.standing_s(TOPIC) == 0
+    now_s += 2
+    tracker.note_applied(TOPIC, 0, next_offset=6, record_ms=None)
+    assert tracker.standing_s(TOPIC) == 2
+    tracker.note_applied(TOPIC, 0, next_offset=12, record_ms=None)
+    now_s += 60
+    assert tracker.standing_s(TOPIC) == 0
+    tracker.forget(TOPIC, 0)
+
+
+def test_the_end_of_a_partition_that_is_not_read_is_ignored(tracker: LagTracker) -> None:
+    tracker.note_end(TOPIC, 3, end_offset=9)
+    assert tracker.lag(TOPIC) == {}
+
+
 def test_nothing_pending_is_age_zero(tracker: LagTracker, clock: Clock) -> None:
     tracker.note_fetched(TOPIC, 0, end_offset=5)
     tracker.note_applied(TOPIC, 0, next_offset=5, record_ms=clock.now_ms - 9_000)

@@ -45,6 +45,15 @@ def test_a_lost_condition_turns_readiness_off_with_its_reason() -> None:
     assert readiness.reasons() == {"kafka_reachable": "position stands still at lag 12"}
 
 
+def test_a_worker_that_stops_is_not_ready_and_answers_what_still_comes() -> None:
+    readiness = started()
+    readiness.mark_stopping()
+    assert not readiness.ready
+    assert readiness.serving
+    assert readiness.failure is None
+    assert readiness.reasons() == {"stopping": "the worker ends"}
+
+
 def test_a_failed_worker_is_not_ready_and_keeps_its_first_reason() -> None:
     readiness = started()
     readiness.mark_failed("intake thread died")
