@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from .settings import Settings
@@ -23,6 +24,7 @@ One TOML file (`headwater serve --config FILE`), overridden by the environment
 key or a value out of bounds ends the command with exit code 2 and a message that names the key,
 the value and what is allowed. Settings are read once, when a command starts.
 """
+_KINDS: dict[Any, str] = {str: "text", SecretStr: "text", int: "integer", float: "number"}
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -37,7 +39,8 @@ def _sections() -> Iterator[str]:
         yield f"## `[{name}]`\n\n{section.__doc__.strip()}\n"
         yield "| key | default | allowed | meaning |\n|---|---|---|---|"
         for key, setting in section.model_fields.items():
-            default = f"`{setting.default}`" if setting.default != "" else "empty"
+            shown = "" if setting.default is None else str(setting.default)
+            default = f"`{shown}`" if shown else "empty"
             row = (f"`{name}.{key}`", default, _allowed(setting), setting.description or "")
             yield f"| {' | '.join(row)} |"
         yield ""
@@ -47,7 +50,7 @@ def _allowed(setting: FieldInfo) -> str:
     kind: Any = setting.annotation
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
-    words = [{"str": "text", "int": "integer", "float": "number"}.get(kind.__name__, "path")]
+    words = [_KINDS.get(kind, "path")]
     for bound in setting.metadata:
         words += [
             f"{word} {getattr(bound, at):,}" for at, word in _BOUNDS.items() if hasattr(bound, at)

@@ -20,9 +20,9 @@ from gpuindex.digest import AdHashes, ad_hashes
 from stream.codec import CLOCK_KEY, Message, parse_id
 from stream.formats import FORMATS
 from stream.reader import TopicReader
-from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL
 
+from . import cluster
 from .appliers import AdsApplier, Applier, ControlApplier
 from .clock import ReplayClock, wall_ms
 from .digests import Digest, Offsets
@@ -67,7 +67,7 @@ class Replica:
     """Use it as `async with`; it reads on from where it is, and never back."""
 
     def __init__(self, settings: Settings, models: Models) -> None:
-        self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix)
+        self._kafka = cluster.kafka(settings.kafka)
         self._batch_records = settings.intake.batch_records
         self._reader = TopicReader(self._kafka, map(self._kafka.topic, (ADS, ADS_CONTROL)))
         index = Index(index_settings(settings, models))

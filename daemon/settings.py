@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,11 +22,14 @@ from pydantic_settings import (
 )
 
 from stream.formats import FormatName
+from stream.security import Mechanism, Protocol
 
 Table = dict[str, Any]
 
 ENV_PREFIX = "HEADWATER_"
 # Where verbs find a running worker: not a setting of one.
+# Never shown.
+SECRETS = frozenset({"kafka.password", "kafka.key_password"})
 OTHER_VARIABLES = frozenset({"HEADWATER_URL"})
 
 
@@ -48,6 +51,28 @@ class KafkaSection(Section):
     group: str = Field(
         default="headwater", description="name of the Faust app that owns score-requests"
     )
+    security: Protocol = Field(
+        default="PLAINTEXT", description="whether by TLS (SSL), and with a user name (SASL)"
+    )
+    mechanism: Mechanism = Field(default="PLAIN", description="with SASL")
+    username: str = Field(default="", description="with SASL")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="with SASL; better by environment or `password_file`"
+    )
+    password_file: Path | None = Field(default=None, description="file that holds the password")
+    ca_file: Path | None = Field(
+        default=None, description="PEM; who signs the brokers' certificates; none: the system's"
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM; this client's certificate, for mutual TLS"
+    )
+    key_file: Path | None = Field(
+        default=None, description="PEM; its private key; none: in `certificate_file`"
+    )
+    key_password: SecretStr = Field(
+        default=SecretStr(""), description="of the key; better by environment or file"
+    )
+    key_password_file: Path | None = Field(default=None, description="file that holds it")
     unreachable_s: float = Field(
         default=10.0, gt=0, description="silence of all brokers that turns readiness off"
     )
@@ -364,7 +389,8 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             names = _keys(Settings if len(problem["loc"]) == 1 else _section(problem["loc"][0]))
             lines.append(f"{where}: unknown key {key}; allowed: {', '.join(sorted(names))}")
         else:
-            lines.append(f"{where}: {key} = {problem['input']!r}: {problem['msg']}")
+            value = "(secret)" if key in SECRETS else repr(problem["input"])
+            lines.append(f"{where}: {key} = {value}: {problem['msg']}")
     return "\n".join(lines)
 
 

@@ -28,10 +28,9 @@ from stream.histories import HistoryStore
 from stream.publish import Publisher
 from stream.reader import TopicReader
 from stream.requests import RequestAgent
-from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, contact, device, models, watchdog
+from . import api, cluster, contact, device, models, watchdog
 from .applied import Applied
 from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .catchup import Progress, catch_up
@@ -82,7 +81,7 @@ class Worker:
         self._listener = listener
         self._device = device.choose(settings.index)
         self._state: State | None = None
-        self._kafka = Kafka(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.group)
+        self._kafka = cluster.kafka(settings.kafka, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
         self._applied = Applied(self._lag)

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -87,11 +87,24 @@ class Broker:
     Args:
         home: folder of its own, made when needed.
         lib: folder of Kafka's jars, filled when needed; by default `home`/lib.
+        more_properties: lines after those of server.properties, over which they win; they may use
+            its placeholders.
+        users: password by name, with which clients get in by SCRAM, where a listener asks for it;
+            they are made with the data folder.
     """
 
-    def __init__(self, home: Path, lib: Path | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        lib: Path | None = None,
+        *,
+        more_properties: str = "",
+        users: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home.absolute()
         self._lib = lib.absolute() if lib else self.home / "lib"
+        self._more_properties = more_properties
+        self._users = users or {}
         self._data = self.home / "data"
         self._properties = self.home / "server.properties"
         self._state_file = self.home / "broker.json"
@@ -143,7 +156,7 @@ class Broker:
 
     def _format(self, state: _State) -> None:
         """Write the properties, and lay out an empty data folder the first time."""
-        text = Template(PROPERTIES.read_text()).substitute(
+        text = Template(PROPERTIES.read_text() + self._more_properties).substitute(
             port=state.port, controller_port=state.controller_port, data=self._data
         )
         self._properties.write_text(text)
@@ -155,12 +168,19 @@ class Broker:
             [
                 *self._java("kafka.tools.StorageTool", "format", "--standalone"),
                 *("-t", cluster_id, "-c", str(self._properties)),
+                *self._scram(),
             ],
             capture_output=True,
             text=True,
         )
         if done.returncode != 0:
             raise BrokerFailed(f"{self._data}: Kafka could not format it: {done.stderr[-1000:]}")
+
+    def _scram(self) -> Iterator[str]:
+        for name, password in self._users.items():
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                yield "--add-scram"
+                yield f"{mechanism}=[name={name},password={password}]"
 
     def _spawn(self) -> int:
         started = subprocess.run(

@@ -1,9 +1,11 @@
-"""Where Kafka is: the one setting that every part of this package needs."""
+"""Where Kafka is and how it lets us in: the one setting that every part of this package needs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from .security import Security
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,16 @@ class Kafka:
     client_id: str = "headwater"
     """What the brokers' logs and quotas call this client."""
 
+    security: Security = field(default_factory=Security)
+    """What it takes to be let in."""
+
     def client_options(self) -> dict[str, Any]:
         """What every client of aiokafka is made with to reach the cluster."""
-        return {"bootstrap_servers": self.bootstrap, "client_id": self.client_id}
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": self.client_id,
+            **self.security.client_options(),
+        }
 
     def topic(self, name: str) -> str:
         """The full name on the cluster of the topic called `name` here."""

@@ -10,6 +10,7 @@ import typer
 
 from stream.settings import Kafka
 
+from .. import cluster
 from ..settings import ConfigurationError, Settings, load
 
 Config = Annotated[
@@ -62,8 +63,12 @@ def settings(
 
 
 def kafka(settings: Settings) -> Kafka:
-    """The part of the settings that `stream` needs."""
-    return Kafka(settings.kafka.bootstrap, settings.kafka.prefix)
+    """The cluster that the settings name.
+
+    Raises:
+        ConfigurationError: they do not lead into it.
+    """
+    return cluster.kafka(settings.kafka)
 
 
 def worker_url(url: str | None, config: Path | None, assignments: list[str] | None) -> str:
