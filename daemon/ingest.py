@@ -52,11 +52,12 @@ class IntakeThread:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(self.activity.run, call, *args))
 
-    def close(self) -> None:
-        """Take no more calls; the one that runs is not waited for.
+    async def idle(self) -> None:
+        """Wait until everything that was handed over before is done."""
+        await self.run(lambda: None)
 
-        Who needs what was handed over makes a call of their own, which comes after it.
-        """
+    def close(self) -> None:
+        """Take no more calls; the one that runs is not waited for."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

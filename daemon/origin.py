@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 READ_TOPICS = (ADS, ADS_CONTROL, USER_EVENTS, SCORE_REQUESTS)
 AD_TOPICS = (ADS, ADS_CONTROL)
+# Of which there is state.
+CLAIMED_TOPICS = (*AD_TOPICS, USER_EVENTS)
 ORIGIN = "origin.json"
 HISTORIES = "histories"
 # What is left of `delete.retention.ms` after this share is for reading what came since.
@@ -85,8 +87,7 @@ class Origin:
             StreamError: it does not answer.
         """
         cluster = await look(kafka, READ_TOPICS)
-        read = (*AD_TOPICS, USER_EVENTS)
-        async with TopicReader(kafka, [kafka.topic(name) for name in read]) as reader:
+        async with TopicReader(kafka, map(kafka.topic, CLAIMED_TOPICS)) as reader:
             starts, ends = reader.positions(), await reader.end_offsets()
         return cls(
             kafka,
@@ -161,28 +162,15 @@ class Origin:
     def claim(self, folder: Path) -> None:
         """Bind a worker's folder to these topics; histories of a topic that is gone are deleted.
 
-        Raises:
-            ConfigurationError: the folder's state is of another cluster or of other topics.
+        `refuse_foreign` has been asked before.
         """
-        path = folder / ORIGIN
-        here = self.identity((*AD_TOPICS, USER_EVENTS))
-        there = json.loads(path.read_text()) if path.exists() else here
-        for what, found, wanted in (
-            ("cluster", here["cluster"], there["cluster"]),
-            ("topics", set(here["topics"]), set(there["topics"])),
-        ):
-            if found != wanted:
-                raise ConfigurationError(
-                    f"{folder}: its state is of {what} {_text(wanted)}, and "
-                    f"{self.kafka.bootstrap} has {_text(found)}; correct kafka.bootstrap or "
-                    "kafka.prefix, give this worker another worker.id, or delete the folder to "
-                    "begin anew"
-                )
+        here, there = self.identity(CLAIMED_TOPICS), _claimed(folder)
         events = self.kafka.topic(USER_EVENTS)
-        if here["topics"][events] != there["topics"][events]:
+        if there is not None and here["topics"][events] != there["topics"][events]:
             log.error("histories_deleted", reason=f"{events} was created anew")
             STATE_REFUSED.labels(Refusal.TOPICS).inc()
             shutil.rmtree(folder / HISTORIES, ignore_errors=True)
+        path = folder / ORIGIN
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(here))
         partial.replace(path)
@@ -215,5 +203,32 @@ class Origin:
                 )
 
 
-def _text(value: str | Collection[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(sorted(value))
+async def refuse_foreign(folder: Path, kafka: Kafka) -> None:
+    """Nothing must be done, not even a topic created, where a folder's state is not from.
+
+    Raises:
+        ConfigurationError: it is of another cluster or of other topics.
+        StreamError: the cluster does not answer.
+    """
+    there = _claimed(folder)
+    if there is None:
+        return
+    here = (await look(kafka, ())).id
+    names = {kafka.topic(name) for name in CLAIMED_TOPICS}
+    if here != there["cluster"]:
+        difference = f"cluster {there['cluster']}, and {kafka.bootstrap} is {here}"
+    elif names != there["topics"].keys():
+        difference = f"{', '.join(sorted(there['topics']))}, and not of {', '.join(sorted(names))}"
+    else:
+        return
+    raise ConfigurationError(
+        f"{folder}: its state is of {difference}; correct kafka.bootstrap or kafka.prefix, give "
+        "this worker another worker.id, or delete the folder to begin anew"
+    )
+
+
+def _claimed(folder: Path) -> Identity | None:
+    """What `claim` has written; None in a folder without state."""
+    path = folder / ORIGIN
+    identity: Identity | None = json.loads(path.read_text()) if path.exists() else None
+    return identity

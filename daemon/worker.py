@@ -42,7 +42,7 @@ from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
 from .models import Models
-from .origin import AD_TOPICS, HISTORIES, READ_TOPICS, Origin
+from .origin import AD_TOPICS, HISTORIES, READ_TOPICS, Origin, refuse_foreign
 from .pending import PendingWatch
 from .rejections import Policy, Rejections
 from .requests import RequestDesk
@@ -60,6 +60,8 @@ GC_YOUNG_OBJECTS = 50_000
 AGENT_CHECK_S = 1.0
 # All clients together must end well within the 30 s that orchestrators wait by default.
 STOP_PART_S = 5.0
+# A full queue of slow requests.
+DRAIN_S = 10.0
 # Requests are answered by then; this is for callers that keep their connection busy.
 HTTP_CLOSE_S = 1.0
 
@@ -185,6 +187,7 @@ class Worker:
         settings = self.settings
         async with AsyncExitStack() as stack:
             await self._listen(stack)
+            await refuse_foreign(settings.worker_folder, self._kafka)
             # A topic that is missing when Faust starts is ignored by it for good: create first.
             await topics.ensure(self._kafka)
             origin = await Origin.find(self._kafka)
@@ -218,6 +221,8 @@ class Worker:
             _calm_garbage_collector()
             self.readiness.mark_started()
 
+            # Batches in work are applied before the histories are closed.
+            stack.push_async_callback(_stop_in_time, "intake", self._intake.idle)
             self._ingest = await self._loops(stack, publisher, state, origin)
             stack.push_async_callback(self._snapshot, writer)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -238,7 +243,7 @@ class Worker:
                 settings.worker_folder / "faust",
                 desk.accept,
             )
-            stack.push_async_callback(_stop_in_time, "requests", desk.drain)
+            stack.push_async_callback(_stop_in_time, "requests", desk.drain, DRAIN_S)
             # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
             stack.push_async_callback(_stop_in_time, "request agent", agent.stop)
@@ -388,12 +393,14 @@ class Worker:
         await self._intake.run(writer.snapshot, wall_ms() - round(behind_s * 1e3))
 
 
-async def _stop_in_time(part: str, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Stop a client of Kafka, which waits for its broker: with none there, not for ever."""
+async def _stop_in_time(
+    part: str, stop: Callable[[], Coroutine[Any, Any, None]], limit_s: float = STOP_PART_S
+) -> None:
+    """Stop a part, but not for ever: clients of Kafka wait for a broker that may be gone."""
     try:
-        await asyncio.wait_for(stop(), STOP_PART_S)
+        await asyncio.wait_for(stop(), limit_s)
     except TimeoutError:
-        log.warning("stop_timed_out", part=part, after_s=STOP_PART_S)
+        log.warning("stop_timed_out", part=part, after_s=limit_s)
 
 
 async def _watch(agent: RequestAgent) -> NoReturn:

@@ -104,21 +104,9 @@ def test_events_are_read_again_when_the_topic_has_lost_its_newest() -> None:
     assert ORIGIN_NOW.event_offsets({0: 60, 1: 8}) == {0: 60, 1: 0}
 
 
-def test_a_folder_belongs_to_its_cluster_and_topics(tmp_path: Path) -> None:
-    ORIGIN_NOW.claim(tmp_path)
-    replace(ORIGIN_NOW, kafka=Kafka("other:9092", "p-")).claim(tmp_path)
-    for other, named in (
-        (replace(ORIGIN_NOW, cluster=replace(CLUSTER, id="there")), "cluster here, .* has there"),
-        (replace(ORIGIN_NOW, kafka=Kafka("broker:9092", "q-")), "p-user-events, .* q-user-events"),
-    ):
-        with pytest.raises(ConfigurationError, match=named) as refused:
-            other.claim(tmp_path)
-        assert "or delete the folder" in str(refused.value)
-    assert json.loads((tmp_path / ORIGIN).read_text())["cluster"] == "here"
-
-
 def test_histories_of_a_topic_that_is_gone_are_deleted_and_others_stay(tmp_path: Path) -> None:
     ORIGIN_NOW.claim(tmp_path)
+    assert json.loads((tmp_path / ORIGIN).read_text())["cluster"] == "here"
     (tmp_path / HISTORIES / "row").mkdir(parents=True)
     replace(ORIGIN_NOW, cluster=with_topic("ads", Topic("ads-2", 2))).claim(tmp_path)
     assert (tmp_path / HISTORIES / "row").exists()

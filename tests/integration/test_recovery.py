@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from daemon.client import WorkerClient
-from daemon.origin import Origin
+from daemon.clock import wall_ms
+from daemon.origin import Origin, Refusal, refuse_foreign
 from daemon.process import WorkerProcess
+from daemon.settings import ConfigurationError
 from stream import topics
 from stream.cluster import look
 from stream.codec import encode_ad, encode_event, encode_id
@@ -60,6 +65,44 @@ async def test_a_topic_created_anew_has_another_id(kafka: Kafka) -> None:
     assert {name for name, _ in changed} == {ADS}
     assert sum(after.ends[ADS].values()) == 0
     assert sum(after.ends[USER_EVENTS].values()) == 20
+
+
+async def test_a_folder_belongs_to_its_cluster_and_topics(kafka: Kafka, tmp_path: Path) -> None:
+    await refuse_foreign(tmp_path, kafka)
+    await topics.create_missing(kafka)
+    (await Origin.find(kafka)).claim(tmp_path)
+    await refuse_foreign(tmp_path, kafka)
+    with pytest.raises(ConfigurationError, match=f"and not of other{kafka.prefix}ads,"):
+        await refuse_foreign(tmp_path, replace(kafka, prefix="other" + kafka.prefix))
+
+
+async def test_records_that_are_gone_are_an_answer_and_not_an_end(kafka: Kafka) -> None:
+    """What retention does: the oldest records of a partition are deleted."""
+    await topics.create_missing(kafka)
+    await publish(kafka, range(200))
+    before = await Origin.find(kafka)
+    await expire(kafka, USER_EVENTS, 5)
+    origin = await Origin.find(kafka)
+
+    def refused(ads: dict[int, int]) -> Refusal | None:
+        found = origin.refusal(origin.identity(), {ADS: ads}, wall_ms())
+        return found[0] if found else None
+
+    assert refused({0: before.ends[ADS][0]}) is None
+    assert refused({0: before.ends[ADS][0] + 1}) is Refusal.OFFSETS
+    assert origin.event_offsets({0: 4, 1: 3}) == {0: 5, 1: 3}
+    beyond = before.ends[USER_EVENTS][1] + 1
+    assert origin.event_offsets({0: 7, 1: beyond}) == {0: 7, 1: 0}
+
+
+async def expire(kafka: Kafka, name: str, before_offset: int) -> None:
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    await admin.start()
+    try:
+        gone = {TopicPartition(kafka.topic(name), 0): RecordsToDelete(before_offset)}
+        await admin.delete_records(gone)
+    finally:
+        await admin.close()
 
 
 async def test_a_cluster_that_is_not_there_is_unavailable() -> None:

@@ -21,6 +21,7 @@ from daemon.process import WorkerProcess
 from gpuindex import Index, IndexSettings, snapshots
 from stream import topics
 from stream.broker import Broker
+from stream.cluster import look
 from stream.codec import encode_ad, encode_delivery, encode_event, encode_id
 from stream.publish import Publisher
 from stream.records import Ad, Delivery, UserEvent
@@ -224,15 +225,18 @@ async def unready(client: WorkerClient, reason: str) -> Json:
 
 
 async def test_a_worker_whose_broker_is_gone_says_so_and_stops_in_time_with_its_snapshot(
-    kafka_jars: Path, tmp_path: Path, write_config: WriteConfig
+    kafka: Kafka, kafka_jars: Path, tmp_path: Path, write_config: WriteConfig
 ) -> None:
-    """Kafka's clients would wait a minute for the broker, and an orchestrator would kill."""
+    """Kafka's clients would wait a minute for the broker, and an orchestrator would kill.
+
+    Then, pointed at another cluster, the worker touches nothing there.
+    """
     broker = Broker(tmp_path / "kafka", kafka_jars)
     try:
-        kafka = Kafka(await asyncio.to_thread(broker.start))
-        await publish(kafka)
+        own = Kafka(await asyncio.to_thread(broker.start), kafka.prefix)
+        await publish(own)
         log = tmp_path / "worker.log"
-        config = write_config(tmp_path, kafka)
+        config = write_config(tmp_path, own)
         config.write_text(config.read_text().replace("[worker]", "unreachable_s = 0.5\n[worker]"))
         worker = WorkerProcess(config, log)
         try:
@@ -252,3 +256,7 @@ async def test_a_worker_whose_broker_is_gone_says_so_and_stops_in_time_with_its_
     finally:
         await asyncio.to_thread(broker.stop)
     assert b'"snapshot_written"' in log.read_bytes()
+    done = serve("--config", str(config), "--bootstrap", kafka.bootstrap)
+    assert done.returncode == 2
+    assert "its state is of cluster " in done.stderr
+    assert (await look(kafka, [ADS])).topics == {}
