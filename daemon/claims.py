@@ -31,15 +31,20 @@ class Claims:
         """Claim the folder and the port.
 
         Raises:
-            ConfigurationError: another process has one of them.
+            ConfigurationError: another process has one of them, or the folder cannot be made.
         """
         return cls(_lock(settings), _listen(settings.worker))
 
 
 def _lock(settings: Settings) -> TextIO:
     path = settings.worker_folder / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigurationError(
+            f"worker.state_dir = {settings.worker.state_dir}: {path}: {error.strerror}"
+        ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,6 +8,7 @@ begun anew, and either is said loudly. `docs/recovery.md` has every case.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Collection, Mapping
@@ -20,7 +21,7 @@ import structlog
 
 from monitoring.metrics import RECORDS_EXPIRED, STATE_REFUSED
 from stream import topics
-from stream.cluster import Cluster, look
+from stream.cluster import Cluster, ClusterClient, look
 from stream.errors import StreamError, TopicsDiffer
 from stream.reader import TopicReader
 from stream.settings import Kafka
@@ -35,6 +36,8 @@ READ_TOPICS = (ADS, ADS_CONTROL, USER_EVENTS, SCORE_REQUESTS)
 AD_TOPICS = (ADS, ADS_CONTROL)
 # Of which there is state.
 CLAIMED_TOPICS = (*AD_TOPICS, USER_EVENTS)
+ANSWER_S = 30.0
+RETRY_S = 0.05
 ORIGIN = "origin.json"
 HISTORIES = "histories"
 # What is left of `delete.retention.ms` after this share is for reading what came since.
@@ -86,7 +89,10 @@ class Origin:
         Raises:
             StreamError: it does not answer.
         """
-        cluster = await look(kafka, READ_TOPICS)
+        async with ClusterClient(kafka, READ_TOPICS) as client:
+            # A broker may not know yet of a topic that another has created.
+            while set(READ_TOPICS) - (cluster := await client.look(ANSWER_S)).topics.keys():
+                await asyncio.sleep(RETRY_S)
         async with TopicReader(kafka, map(kafka.topic, CLAIMED_TOPICS)) as reader:
             starts, ends = reader.positions(), await reader.end_offsets()
         return cls(
@@ -169,7 +175,8 @@ class Origin:
         if there is not None and here["topics"][events] != there["topics"][events]:
             log.error("histories_deleted", reason=f"{events} was created anew")
             STATE_REFUSED.labels(Refusal.TOPICS).inc()
-            shutil.rmtree(folder / HISTORIES, ignore_errors=True)
+            if (folder / HISTORIES).exists():
+                shutil.rmtree(folder / HISTORIES)
         path = folder / ORIGIN
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(here))

@@ -29,6 +29,12 @@ def test_a_second_worker_on_one_folder_is_told_who_holds_it(tmp_path: Path) -> N
     Claims.take(settings(tmp_path)).listener.close()
 
 
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"worker\.state_dir = .*: Not a directory"):
+        Claims.take(settings(tmp_path / "file"))
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
