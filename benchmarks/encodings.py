@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpuindex.columns import AdColumns
 from gpuindex.kernels.cpu import encodings
 from gpuindex.kernels.cpu.score import score
+from gpuindex.kernels.cpu.shards import BLOCK_SLOTS
 from gpuindex.postings import Postings
 from gpuindex.shard import Shard, shard_table
 
@@ -51,12 +52,20 @@ def encoded(lists: list[NDArray[np.int32]], code: int, ads: int) -> Postings:
     )
 
 
-def query_ns(postings: Postings, ads: int) -> float:
-    """Median CPU time of a list in a query that names all of them."""
+def query_ns(postings: Postings, ads: int, narrow_limit: int = 0) -> float:
+    """Median CPU time of a list in a query that names all of them.
+
+    Args:
+        postings: the lists.
+        ads: in their shard.
+        narrow_limit: as in the kernel `score`; 0 for a heavy query.
+    """
     shard = Shard("base", AdColumns.empty(ads, 0, 0), postings, folded=True)
     table = shard_table([(0, shard)])
     lists = len(postings.features)
     scores = np.empty(ads, np.int32)
+    touched = np.empty(narrow_limit, np.int32)
+    block_sums = np.zeros(BLOCK_SLOTS, np.int32)
 
     def asked(count: int) -> int:
         started = time.thread_time_ns()
@@ -69,13 +78,12 @@ def query_ns(postings: Postings, ads: int) -> float:
             np.zeros(0, np.uint8),
             np.arange(count, dtype=np.int32),
             np.full(count, 40, np.int32),
-            0,
+            narrow_limit,
             np.zeros(lists, np.int32),
             np.empty((1, lists), np.int32),
             scores,
-            np.zeros(0, np.int32),
-            np.zeros(0, np.int32),
-            np.empty(3, np.int64),
+            touched,
+            block_sums,
         )
         return time.thread_time_ns() - started
 

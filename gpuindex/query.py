@@ -7,13 +7,14 @@ step over 255, is multiplied by one integer to reach the unit of the score, in
 which the embedding product and the bias are rounded.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from .arrays import Float32, Int16, Int32, Int64
+from .arrays import Float32, Float64, Int16, Int32, Int64
 from .batch import BIAS_LIMIT
 from .errors import InvalidQuery
 from .targeting import Rule
@@ -106,30 +107,35 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
     """
     _check(query, embedding_width)
     features, real = _distinct(query, feature_count)
-    full = query.mode == "full"
-    vector = query.vector if full else None
-    product = np.zeros(0) if vector is None else vector.astype(np.float64) * query.embedding_scale
-    bias_weight = query.bias_weight if full else 0.0
-
+    product = _no_product
     # The smallest unit at which product and bias still fit.
-    finest = max(
-        float(np.abs(product).max(initial=0.0)) / VECTOR_LIMIT,
-        # Half a step is lost or won by rounding, per dimension.
-        EMBEDDING_LIMIT
-        * float(np.abs(product).sum())
-        / (PRODUCT_LIMIT - EMBEDDING_LIMIT * len(product)),
-        BIAS_LIMIT * abs(bias_weight) / BIAS_RANGE,
-    )
+    finest = 0.0
+    bias_weight = query.bias_weight if query.mode == "full" else 0.0
+    if query.mode == "full":
+        finest = BIAS_LIMIT * abs(bias_weight) / BIAS_RANGE
+        if query.vector is not None:
+            product = query.vector.astype(np.float64) * query.embedding_scale
+            sizes = np.abs(product)
+            finest = max(
+                finest,
+                float(sizes.max(initial=0.0)) / VECTOR_LIMIT,
+                # Half a step is lost or won by rounding, per dimension.
+                EMBEDDING_LIMIT
+                * float(sizes.sum())
+                / (PRODUCT_LIMIT - EMBEDDING_LIMIT * len(product)),
+            )
     # One step of a quantised weight, such that the sum of all fits.
+    sizes = np.abs(real)
     step = max(
-        float(np.abs(real).max(initial=0.0)) / ((1 << query.query_bits) - 1),
-        WEIGHT_LIMIT * float(np.abs(real).sum()) / (HITMATCH_LIMIT - WEIGHT_LIMIT * len(real)),
+        float(sizes.max(initial=0.0)) / ((1 << query.query_bits) - 1),
+        WEIGHT_LIMIT * float(sizes.sum()) / (HITMATCH_LIMIT - WEIGHT_LIMIT * len(real)),
         WEIGHT_LIMIT * finest,
     )
     if step == 0.0:
         return IntegerQuery(features[:0], _no_weights, 1, _no_vector, 0.0, 1.0)
     weights = np.rint(real / step).astype(np.int32)
-    features, weights = features[weights != 0], weights[weights != 0]
+    if not weights.all():
+        features, weights = features[weights != 0], weights[weights != 0]
     multiplier = 1
     if finest > 0.0:
         reach = max(1, WEIGHT_LIMIT * int(np.abs(weights).sum()))
@@ -147,6 +153,7 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
 
 _no_weights: Int32 = np.zeros(0, np.int32)
 _no_vector: Int16 = np.zeros(0, np.int16)
+_no_product: Float64 = np.zeros(0)
 
 
 def _check(query: Query, embedding_width: int) -> None:
@@ -160,16 +167,26 @@ def _check(query: Query, embedding_width: int) -> None:
         raise InvalidQuery(f'mode is "{query.mode}"; allowed are "full" and "sparse"')
     if query.group_limit is not None and query.group_limit < 1:
         raise InvalidQuery(f"group_limit is {query.group_limit}; it must be at least 1")
-    finite = np.isfinite(query.weights).all() and np.isfinite(query.bias_weight)
+    # A sum of float32 values in float64 is finite if and only if all of them are.
+    finite = math.isfinite(query.weights.sum(dtype=np.float64)) and math.isfinite(query.bias_weight)
     if query.vector is not None:
-        finite = finite and np.isfinite(query.vector).all() and np.isfinite(query.embedding_scale)
+        finite = finite and math.isfinite(query.vector.sum(dtype=np.float64))
+        finite = finite and math.isfinite(query.embedding_scale)
     if not finite:
         raise InvalidQuery("weights, vector, scale and bias weight must be finite")
 
 
-def _distinct(query: Query, feature_count: int) -> tuple[Int32, np.ndarray]:
+def _distinct(query: Query, feature_count: int) -> tuple[Int32, Float64]:
     """Known features, ascending, each once, with float64 weights."""
-    known = (query.feature_ids >= 0) & (query.feature_ids < feature_count)
-    features, places = np.unique(query.feature_ids[known], return_inverse=True)
-    real = np.bincount(places, query.weights[known].astype(np.float64), len(features))
-    return features.astype(np.int32), real
+    order = query.feature_ids.argsort(kind="stable")
+    features = query.feature_ids[order].astype(np.int32, copy=False)
+    real = query.weights[order].astype(np.float64)
+    if len(features) and (features[0] < 0 or features[-1] >= feature_count):
+        known = slice(*features.searchsorted((0, feature_count)))
+        features, real = features[known], real[known]
+    repeated = features[1:] == features[:-1]
+    if repeated.any():
+        first = np.append(True, ~repeated)
+        features = features[first]
+        real = np.bincount(first.cumsum() - 1, real).astype(np.float64, copy=False)
+    return features, real

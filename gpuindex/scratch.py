@@ -5,6 +5,7 @@ import threading
 import numpy as np
 
 from .arrays import Int32, Int64
+from .kernels.cpu.shards import BLOCK_SLOTS
 
 # The more places beyond k, the fewer ads are tested for eligibility that do not
 # stay; 128 KiB of them leave room in the L2 cache for the scores that go by.
@@ -17,20 +18,18 @@ class Scratch:
     Attributes:
         weight_of: [features] int32, zero between queries.
         scores: [slots] int32.
-        zeros: [slots] int32, zero between queries.
-        touched: [2 * slots] int32.
+        touched: [slots] int32.
+        block_sums: [BLOCK_SLOTS] int32, zero between queries.
         located: [shards, query features] int32.
-        touched_bounds: [shards + 2] int64.
         keys: [places] int64.
     """
 
     def __init__(self) -> None:
         self.weight_of: Int32 = np.zeros(0, np.int32)
         self.scores: Int32 = np.empty(0, np.int32)
-        self.zeros: Int32 = np.zeros(0, np.int32)
         self.touched: Int32 = np.empty(0, np.int32)
+        self.block_sums: Int32 = np.zeros(BLOCK_SLOTS, np.int32)
         self.located: Int32 = np.empty((1, 1), np.int32)
-        self.touched_bounds: Int64 = np.empty(3, np.int64)
         self.keys: Int64 = np.empty(0, np.int64)
 
     def fit(self, features: int, slots: int, shards: int, query_features: int, k: int) -> None:
@@ -48,15 +47,12 @@ class Scratch:
         if len(self.scores) < slots:
             places = slots + slots // 4
             self.scores = np.empty(places, np.int32)
-            self.zeros = np.zeros(places, np.int32)
-            # Narrow queries touch at most a share of all slots twice.
-            self.touched = np.empty(2 * places, np.int32)
+            self.touched = np.empty(places, np.int32)
         if self.located.shape[0] < shards or self.located.shape[1] < query_features:
             self.located = np.empty(
                 (max(shards, self.located.shape[0]), max(query_features, self.located.shape[1])),
                 np.int32,
             )
-            self.touched_bounds = np.empty(len(self.located) + 2, np.int64)
         places = k + max(3 * k, KEY_PLACES)
         if len(self.keys) != places:
             self.keys = np.empty(places, np.int64)

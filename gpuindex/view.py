@@ -321,9 +321,8 @@ class IndexView:
             tail_ads,
             tail.columns.ad_ids,
             tail.columns.targeting,
-            scratch.scores if touched < 0 else scratch.zeros,
+            scratch.scores,
             scratch.touched,
-            scratch.touched_bounds,
             touched,
             question.least,
             self.slots.dead,
@@ -363,9 +362,8 @@ class IndexView:
             scratch.weight_of,
             scratch.located,
             scratch.scores,
-            scratch.zeros,
             scratch.touched,
-            scratch.touched_bounds,
+            scratch.block_sums,
         )
         if question.full:
             dense(

@@ -129,7 +129,7 @@ class DeviceView:
         lists = (self.table, tail.first_slot, tail.ads, tail.bounds, tail.features)
         scores = arrays.empty(slots.count, np.int32)
         # The way of the touched slots is the CPU's alone.
-        unused = arrays.empty(1, np.int32), arrays.empty(1, np.int64)
+        unused = arrays.empty(1, np.int32)
         score(
             *lists,
             tail.weights,
@@ -139,8 +139,8 @@ class DeviceView:
             arrays.zeros(self.feature_count, np.int32),
             arrays.empty((max(1, len(self.shards)), max(1, len(integers.features))), np.int32),
             scores,
-            scores,
-            *unused,
+            unused,
+            unused,
         )
         if question.full:
             dense(

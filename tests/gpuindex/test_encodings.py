@@ -149,7 +149,6 @@ def summed(table: Any, ads: int, weight: int) -> list[int]:
         scores,
         np.zeros(0, np.int32),
         np.zeros(0, np.int32),
-        np.empty(len(table) + 2, np.int64),
     )
     assert touched == -1
     return scores.tolist()

@@ -52,8 +52,8 @@ def table_sums(
     slots = tail_first + len(tail)
     weight_of = twins.put(np.zeros(tail.matrix.shape[1], np.int32))
     scores = twins.put(np.full(slots, -77, np.int32))
-    zeros = twins.put(np.zeros(slots, np.int32))
     touched = twins.put(np.zeros(len(tail) + limit, np.int32))
+    block_sums = twins.put(np.zeros(BLOCK_SLOTS, np.int32))
     count = twins.score(
         table,
         tail_first,
@@ -67,12 +67,18 @@ def table_sums(
         weight_of,
         twins.put(np.zeros((max(1, rows), max(1, len(features))), np.int32)),
         scores,
-        zeros,
         touched,
-        twins.put(np.zeros(rows + 2, np.int64)),
+        block_sums,
     )
     assert not twins.get(weight_of).any()
-    return twins.get(scores if count < 0 else zeros).astype(np.int64)
+    assert not twins.get(block_sums).any()
+    if count < 0:
+        return twins.get(scores).astype(np.int64)
+    narrow = np.zeros(slots, np.int64)
+    noted = twins.get(touched)[:count]
+    assert len(set(noted.tolist())) == count
+    narrow[noted] = twins.get(scores)[:count]
+    return narrow
 
 
 def expected(parts: list[Any], tail: Any, features: Any, weights: Any) -> Any:
@@ -116,7 +122,21 @@ def test_a_light_query_sums_the_same(twins: Any, ads: Any) -> None:
     )
 
 
-def test_segments_of_every_category_and_block_are_summed(twins: Any, ads: Any) -> None:
+def test_a_light_query_sums_every_encoding_in_every_block(twins: Any, ads: Any) -> None:
+    """Also where weights cancel out, which leaves a slot as if it was never touched."""
+    parts = [ads.in_every_encoding(), ads.in_every_encoding(700, seed=1)]
+    features = parts[0].matrix.shape[1]
+    tail = ads.drawn(30, [0.3] * features)
+    weights = np.random.default_rng(3).integers(-3, 4, features)
+    weights[weights == 0] = 1
+    np.testing.assert_array_equal(
+        sums(twins, parts, tail, range(features), weights, limit=30_000),
+        expected(parts, tail, range(features), weights),
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 1_000])
+def test_segments_of_every_category_and_block_are_summed(twins: Any, ads: Any, limit: int) -> None:
     """Lists of 1, 2, 3, 4, ... postings, on both sides of a block's edge."""
     lengths = [1, 2, 3, 4, 5, 8, 9, 16, 17, 300]
     matrix = np.zeros((BLOCK_SLOTS + 310, len(lengths)), np.int64)
@@ -126,7 +146,8 @@ def test_segments_of_every_category_and_block_are_summed(twins: Any, ads: Any) -
     parts = [ads.of(matrix)]
     tail = ads.drawn(0, [0.0] * len(lengths))
     query = (range(len(lengths)), [(-1) ** each * (each + 1) for each in range(len(lengths))])
-    np.testing.assert_array_equal(sums(twins, parts, tail, *query), expected(parts, tail, *query))
+    found = sums(twins, parts, tail, *query, limit=limit)
+    np.testing.assert_array_equal(found, expected(parts, tail, *query))
 
 
 @pytest.mark.parametrize("largest", [63, 4095])

@@ -113,9 +113,8 @@ def test_a_search_finds_what_the_view_finds(twins: Any, view: IndexView, mode: s
         put(np.zeros(view.feature_count, np.int32)),
         put(np.zeros((len(view.shards), FEATURES), np.int32)),
         scores,
-        put(np.zeros(slots.count, np.int32)),
         put(np.zeros(1, np.int32)),
-        put(np.zeros(len(view.shards) + 2, np.int64)),
+        put(np.zeros(1, np.int32)),
     )
     if mode == "full":
         embeddings = put(tail.columns.embeddings)
@@ -141,7 +140,6 @@ def test_a_search_finds_what_the_view_finds(twins: Any, view: IndexView, mode: s
         targeting,
         scores,
         put(np.zeros(1, np.int32)),
-        put(np.zeros(len(view.shards) + 2, np.int64)),
         -1,
         int(np.iinfo(np.int32).min) if mode == "full" else 1,
         put(slots.dead),

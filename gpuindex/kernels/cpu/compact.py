@@ -29,27 +29,27 @@ def _merged(
     Returns:
         How many there are, and whether they ascend.
     """
-    kept = 0
+    kept = np.uint64(0)
     ascending = True
-    last = -1
+    last = np.int32(-1)
     for shard in range(table.shape[0]):
         features = shards.features(table, shard)
         listed = cursors[shard]
         if listed == len(features) or features[listed] != feature:
             continue
         cursors[shard] += 1
-        first = table[shard, shards.FIRST_SLOT]
-        begun = kept
+        own = moved[table[shard, shards.FIRST_SLOT] :]
+        begun = np.int64(kept)
         found = shards.decode(table, shard, listed, slots[begun:], weights[begun:])
-        for p in range(begun, begun + found):
-            slot = moved[first + slots[p]]
+        for p in range(kept, np.uint64(begun + found)):
+            slot = own[np.uint32(slots[p])]
             slots[kept] = slot
             weights[kept] = weights[p]
-            if slot >= 0:
-                ascending = ascending and slot > last
-                last = slot
-                kept += 1
-    return kept, ascending
+            # Dead ones have no new slot, and are written over by the next.
+            kept += np.uint64(slot >= 0)
+            ascending &= (slot < 0) | (slot > last)
+            last = max(last, slot)
+    return np.int64(kept), ascending
 
 
 @inlined

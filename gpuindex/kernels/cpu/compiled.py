@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.ir as ir
 import numba
 import numba.core.config
 from numba import types
@@ -93,5 +94,27 @@ def _void_pointer(typing_context: Any, address: types.Type) -> Any:
 
 
 void_pointer: Callable[..., Any] = intrinsic(_void_pointer)
+
+
+# What LLVM's prefetch is told: nothing will be written, keep it in every cache, it is data.
+READ, EVERY_CACHE, DATA_CACHE = 0, 3, 1
+
+
+def _prefetch(typing_context: Any, address: types.Type) -> Any:
+    """Ask for the cache line at an int64 address, and do not wait for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+        wanted = [ir.Constant(ir.IntType(32), value) for value in (READ, EVERY_CACHE, DATA_CACHE)]
+        taken = [cgutils.voidptr_t, *(constant.type for constant in wanted)]
+        declared = ir.FunctionType(ir.VoidType(), taken)
+        function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0")
+        builder.call(function, [pointer, *wanted])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+prefetch: Callable[..., Any] = intrinsic(_prefetch)
 
 _DIGEST = source_digest()

@@ -65,6 +65,12 @@ def blocks_of(ads: int) -> Any:
 
 
 @inlined
+def int64s(address: int, count: int) -> Any:
+    """[count] int64 at an address."""
+    return carray(void_pointer(address), (count,), np.int64)
+
+
+@inlined
 def int32s(address: int, count: int) -> Any:
     """[count] int32 at an address."""
     return carray(void_pointer(address), (count,), np.int32)
@@ -105,32 +111,39 @@ def _gaps(slots: Any) -> Any:
 
 
 @inlined
-def size_of(slots: Any, code: int, ads: int) -> Any:
-    """Bytes of a list."""
+def _size(postings: int, gaps: int, code: int, ads: int) -> Any:
+    """Bytes of a list of so many postings, which would take so many U8 gaps."""
     encoding = code & ENCODING_MASK
     weighted = np.int64(code & WEIGHTED != 0)
     if encoding == RAW:
-        return (4 + weighted) * len(slots)
+        return (4 + weighted) * postings
     if encoding == U16:
-        return 2 * blocks_of(ads) + (2 + weighted) * len(slots)
+        return 2 * blocks_of(ads) + (2 + weighted) * postings
     if encoding == U8:
-        return 4 * blocks_of(ads) + (1 + weighted) * _gaps(slots)
+        return 4 * blocks_of(ads) + (1 + weighted) * gaps
     if encoding == BITMAP:
         return (ads + 7) // 8
     return ads
 
 
 @inlined
-def query_ns(slots: Any, code: int, ads: int) -> Any:
+def size_of(slots: Any, code: int, ads: int) -> Any:
+    """Bytes of a list."""
+    gaps = _gaps(slots) if code & ENCODING_MASK == U8 else 0
+    return _size(len(slots), gaps, code, ads)
+
+
+@inlined
+def _query_ns(postings: int, gaps: int, code: int, ads: int) -> Any:
     """About the time that a list takes in a heavy query."""
     encoding = code & ENCODING_MASK
     begun = BLOCK_NS * blocks_of(ads)
     if encoding == RAW:
-        return RAW_NS * len(slots)
+        return RAW_NS * postings
     if encoding == U16:
-        return begun + U16_NS * len(slots)
+        return begun + U16_NS * postings
     if encoding == U8:
-        return begun + U8_NS * _gaps(slots)
+        return begun + U8_NS * gaps
     if encoding == BITMAP:
         return BITMAP_NS * ads
     return DENSE_NS * ads
@@ -143,22 +156,24 @@ def choose(slots: Any, weights: Any, ads: int) -> tuple[Any, Any]:
     Its price is the time of a heavy query that names the list, and its bytes.
     """
     postings = len(slots)
-    weighted = False
-    for p in range(postings):
-        weighted = weighted or weights[p] != FULL_WEIGHT
+    plain = np.uint8(FULL_WEIGHT)
+    for p in range(np.uint64(postings)):
+        plain &= weights[p]
+    weighted = plain != FULL_WEIGHT
+    # Otherwise it takes so many steps that U16 is smaller: not worth counting them.
+    near = GAP_STEP * postings >= slots[-1] - slots[0]
+    gaps = _gaps(slots) if near else 0
     chosen = 0
     least = np.inf
     for encoding in (RAW, U16, U8, BITMAP, DENSE):
         code = encoding | (WEIGHTED if weighted or encoding == DENSE else 0)
-        if encoding == BITMAP and weighted:
+        if (encoding == BITMAP and weighted) or (encoding == U8 and not near):
             continue
-        # So many steps that U16 is smaller: not worth counting them.
-        if encoding == U8 and GAP_STEP * postings < slots[-1] - slots[0]:
-            continue
-        price = query_ns(slots, code, ads) + BYTE_NS * size_of(slots, code, ads)
+        size = _size(postings, gaps, code, ads)
+        price = _query_ns(postings, gaps, code, ads) + BYTE_NS * size
         if price < least:
             chosen, least = code, price
-    return chosen, (size_of(slots, chosen, ads) + WORD_BYTES - 1) // WORD_BYTES
+    return chosen, (_size(postings, gaps, chosen, ads) + WORD_BYTES - 1) // WORD_BYTES
 
 
 @inlined
@@ -271,25 +286,26 @@ def decode(address: int, words: int, code: int, ads: int, slots: Any, weights: A
             found += bits[slot >> 3] >> (slot & 7) & 1
         return found
     if encoding == RAW:
-        # Padding is shorter than a posting.
-        found = WORD_BYTES * words // (4 + weighted)
-        slots[:found] = int32s(address, found)
+        found = raw_postings(words, code)
+        raw = int32s(address, found)
+        for p in range(np.uint64(found)):
+            slots[p] = raw[p]
         weights_address = address + 4 * found
     elif encoding == U16:
         counts = uint16s(address, blocks)
         entries = total(counts)
         lows = uint16s(address + 2 * blocks, entries)
         for block in range(blocks):
-            for _ in range(counts[block]):
-                slots[found] = block * BLOCK_SLOTS + lows[found]
-                found += 1
+            behind = found + counts[block]
+            for p in range(np.uint64(found), np.uint64(behind)):
+                slots[p] = block * BLOCK_SLOTS + np.int32(lows[p])
+            found = behind
         weights_address = address + 2 * (blocks + entries)
     else:
         return _decode_gaps(address, code, blocks, slots, weights)
-    if weighted:
-        weights[:found] = uint8s(weights_address, found)
-    else:
-        weights[:found] = FULL_WEIGHT
+    own = uint8s(weights_address, found * weighted)
+    for p in range(np.uint64(found)):
+        weights[p] = own[p] if weighted else np.uint8(FULL_WEIGHT)
     return found
 
 
@@ -302,17 +318,95 @@ def _decode_gaps(address: int, code: int, blocks: int, slots: Any, weights: Any)
     gaps = uint8s(behind, entries)
     weighted = code & WEIGHTED != 0
     gap_weights = uint8s(behind + entries, entries if weighted else 0)
-    found = 0
-    place = 0
+    found = np.uint64(0)
+    place: Any = np.uint64(0)
     for block in range(blocks):
-        slot = block * BLOCK_SLOTS + firsts[block] - 1
-        for _ in range(counts[block]):
-            slot += gaps[place]
+        slot = block * BLOCK_SLOTS + np.int64(firsts[block]) - 1
+        behind = place + np.uint64(counts[block])
+        for p in range(place, behind):
+            slot += np.int64(gaps[p])
             slots[found] = slot
-            weights[found] = gap_weights[place] if weighted else FULL_WEIGHT
-            found += gaps[place] != GAP_STEP
-            place += 1
-    return found
+            weights[found] = gap_weights[p] if weighted else FULL_WEIGHT
+            found += np.uint64(gaps[p] != GAP_STEP)
+        place = behind
+    return np.int64(found)
+
+
+@inlined
+def raw_postings(words: int, code: int) -> Any:
+    """How many postings a RAW list has; its padding is shorter than a posting."""
+    return WORD_BYTES * words // (4 + np.int64(code & WEIGHTED != 0))
+
+
+@inlined
+def decode_block(
+    code: int,
+    address: int,
+    blocks: int,
+    block: int,
+    size: int,
+    entries: int,
+    weights: int,
+    end: int,
+    lows: Any,
+    own_weights: Any,
+) -> tuple[Any, Any, Any]:
+    """Read what a list has in a block; blocks are read in their order.
+
+    Args:
+        code, address: the list's.
+        blocks, block, size: how many the list has, which one, and its slots.
+        entries, weights: addresses where the block's entries and weights begin.
+        end: where the list's entries end, if it is RAW.
+        lows: [>= size] uint16, the result: slots within the block.
+        own_weights: [>= size] uint8, likewise.
+
+    Returns:
+        How many postings there are, and where entries and weights go on.
+    """
+    encoding = code & ENCODING_MASK
+    weighted = np.int64(code & WEIGHTED != 0)
+    found = np.uint64(0)
+    begin = block * BLOCK_SLOTS
+    if encoding == DENSE:
+        column = uint8s(address + begin, size)
+        for low in range(np.uint64(size)):
+            lows[found] = low
+            own_weights[found] = column[low]
+            found += np.uint64(column[low] != 0)
+        return np.int64(found), entries, weights
+    if encoding == BITMAP:
+        bits = uint8s(address + begin // 8, (size + 7) // 8)
+        for low in range(np.uint64(size)):
+            lows[found] = low
+            own_weights[found] = FULL_WEIGHT
+            found += np.uint64(bits[low >> np.uint64(3)] >> (low & np.uint64(7)) & 1)
+        return np.int64(found), entries, weights
+    if encoding == U8:
+        taken = np.int64(uint16s(address, blocks)[block])
+        gaps = uint8s(entries, taken)
+        gap_weights = uint8s(weights, taken * weighted)
+        slot = np.uint64(uint16s(address + 2 * blocks, blocks)[block]) - np.uint64(1)
+        for p in range(np.uint64(taken)):
+            slot += np.uint64(gaps[p])
+            lows[found] = slot
+            own_weights[found] = gap_weights[p] if weighted else FULL_WEIGHT
+            found += np.uint64(gaps[p] != GAP_STEP)
+        return np.int64(found), entries + taken, weights + taken
+    if encoding == U16:
+        taken = np.int64(uint16s(address, blocks)[block])
+        lows[:taken] = uint16s(entries, taken)
+        width = 2
+    else:
+        slots = int32s(entries, (end - entries) // 4)
+        taken = np.int64(0)
+        while taken < len(slots) and slots[taken] < begin + size:
+            lows[taken] = slots[taken] - begin
+            taken += 1
+        width = 4
+    for p in range(taken):
+        own_weights[p] = uint8s(weights, taken)[p] if weighted else FULL_WEIGHT
+    return taken, entries + width * taken, weights + taken
 
 
 @inlined
@@ -323,7 +417,7 @@ def most_postings(words: int, code: int, ads: int) -> Any:
         return np.int64(ads)
     weighted = np.int64(code & WEIGHTED != 0)
     if encoding == RAW:
-        return WORD_BYTES * words // (4 + weighted)
+        return raw_postings(words, code)
     if encoding == U16:
         return (WORD_BYTES * words - 2 * blocks_of(ads)) // (2 + weighted)
     return (WORD_BYTES * words - 4 * blocks_of(ads)) // (1 + weighted)

@@ -1,10 +1,9 @@
 """HitMatch sums: query weights times posting weights, summed by slot in int32.
 
-Two ways to the same sums. The wide way goes through the lists block by block
-and leaves a score for every slot; the narrow way adds into an array that is
-zero between queries and remembers which slots it touched, for queries whose
-postings are few. Choosing between them is part of `score`, since both need the
-lists located first.
+Two ways to the same sums, both through the lists block by block. The wide way
+leaves a score for every slot; the narrow way, for queries whose postings are
+few, remembers which slots it touched and leaves those and their scores. Choosing
+between them is part of `score`, since both need the lists located first.
 
 Indices in inner loops are unsigned: for a signed one Numba asks each time
 whether it counts from the end, which keeps loops from being vectorised.
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import shards
-from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
+from .compiled import fixed, inlined, int32, int64, kernel, prefetch, uint8, written
 from .encodings import (
     BITMAP,
     BLOCK_SLOTS,
@@ -27,9 +26,10 @@ from .encodings import (
     U8,
     U16,
     WEIGHTED,
-    WORD_BYTES,
     blocks_of,
+    decode_block,
     int32s,
+    raw_postings,
     total,
     uint8s,
     uint16s,
@@ -44,33 +44,6 @@ NARROW_SHARE = 16
 # 4 * 63 * 255 = 64,260. Larger weights are split into digits of 6 bits.
 DIGIT_BITS = 6
 DIGIT_MASK = 63
-
-
-@inlined
-def _touch(
-    table: Any,
-    shard: int,
-    located: Any,
-    query_weights: Any,
-    slots: Any,
-    weights: Any,
-    sums: Any,
-    touched: Any,
-    count: int,
-) -> Any:
-    """Add one shard's postings into `sums`, noting each slot that leaves zero."""
-    first = table[shard, shards.FIRST_SLOT]
-    for q in range(len(located)):
-        if located[q] < 0:
-            continue
-        found = shards.decode(table, shard, located[q], slots, weights)
-        for p in range(found):
-            slot = np.uint32(first + slots[p])
-            # Written in any case and counted if it was zero: nothing to mispredict.
-            touched[count] = slot
-            count += sums[slot] == 0
-            sums[slot] += query_weights[q] * np.int32(weights[p])
-    return count
 
 
 @inlined
@@ -169,7 +142,7 @@ def _add_plain_gaps(sums: Any, first: int, gaps: Any, amount: int) -> None:
 def _add_raw(sums: Any, address: int, words: int, code: int, start: int, query_weight: int) -> None:
     """Add what a RAW list has of the slots from `start` on that have sums."""
     weighted = np.int64(code & WEIGHTED != 0)
-    count = WORD_BYTES * words // (4 + weighted)
+    count = raw_postings(words, code)
     slots = int32s(address, count)
     weights = uint8s(address + 4 * count, count * weighted)
     for p in range(count):
@@ -180,24 +153,28 @@ def _add_raw(sums: Any, address: int, words: int, code: int, start: int, query_w
 
 
 @inlined
-def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores: Any) -> None:
-    """Write the sums of one row's slots, one cache-sized block at a time."""
-    first = table[shard, shards.FIRST_SLOT]
-    ads = table[shard, shards.ADS]
+def _begun(table: Any, shard: int, located: Any) -> tuple[Any, Any, Any]:
+    """Where the entries of the query's lists begin that a row has.
+
+    Returns:
+        codes int64, -1 for a list that the shard lacks, and the addresses of
+        entries and weights int64, [located] each.
+    """
     first_block = table[shard, shards.FIRST_BLOCK]
-    origin = first_block * BLOCK_SLOTS
     blocks = blocks_of(table[shard, shards.SHARD_ADS])
     codes = np.empty(len(located), np.int64)
-    # Where a list's entries and its weights go on, of lists kept by block.
     entries = np.empty(len(located), np.int64)
     weights = np.empty(len(located), np.int64)
     for q in range(len(located)):
         codes[q] = -1
-        if located[q] < 0:
+        if located[q] >= 0:
+            codes[q] = shards.code(table, shard, located[q])
+            entries[q] = shards.address(table, shard, located[q])
+            prefetch(entries[q])
+    for q in range(len(located)):
+        if codes[q] < 0:
             continue
-        codes[q] = shards.code(table, shard, located[q])
         encoding = codes[q] & ENCODING_MASK
-        entries[q] = shards.address(table, shard, located[q])
         if encoding in (U16, U8):
             counts = uint16s(entries[q], blocks)
             width = 2 if encoding == U16 else 1
@@ -206,6 +183,22 @@ def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores
             before = total(counts[:first_block])
             entries[q] += width * before
             weights[q] += before
+        elif encoding == RAW:
+            words = shards.words(table, shard, located[q])
+            weights[q] = entries[q] + 4 * raw_postings(words, codes[q])
+        prefetch(weights[q])
+    return codes, entries, weights
+
+
+@inlined
+def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores: Any) -> None:
+    """Write the sums of one row's slots, one cache-sized block at a time."""
+    first = table[shard, shards.FIRST_SLOT]
+    ads = table[shard, shards.ADS]
+    first_block = table[shard, shards.FIRST_BLOCK]
+    origin = first_block * BLOCK_SLOTS
+    blocks = blocks_of(table[shard, shards.SHARD_ADS])
+    codes, entries, weights = _begun(table, shard, located)
     columns, digits, factors = _terms(table, shard, located, query_weights)
     for start in range(0, ads, BLOCK_SLOTS):
         block = first_block + start // BLOCK_SLOTS
@@ -265,6 +258,113 @@ def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores
             )
 
 
+@inlined
+def _touched_out(sums: Any, start: int, touched: Any, scores: Any, begun: Any, count: Any) -> Any:
+    """Move the sums of a block's noted slots to `scores`, leaving zeros.
+
+    A slot that was noted twice has sum zero by then and is dropped, as are those
+    whose weights cancel out.
+
+    Returns:
+        How many slots are noted now.
+    """
+    kept = begun
+    for i in range(begun, count):
+        low = np.uint32(touched[i])
+        touched[kept] = start + low
+        scores[kept] = sums[low]
+        kept += np.uint64(sums[low] != 0)
+        sums[low] = 0
+    return kept
+
+
+@inlined
+def _touch_blocks(
+    table: Any,
+    shard: int,
+    located: Any,
+    query_weights: Any,
+    sums: Any,
+    touched: Any,
+    scores: Any,
+    noted: int,
+) -> Any:
+    """Append the slots with postings and their sums, a block at a time.
+
+    The sums of a block stay in a near cache, where those of all slots would not.
+
+    Args:
+        table, shard: a whole shard.
+        located, query_weights: [Q], the query's lists in it, -1 for none, and weights.
+        sums: [BLOCK_SLOTS] int32, zero before and after.
+        touched, scores: the results, of which `noted` are there already.
+        noted: see above.
+
+    Returns:
+        How many there are now.
+    """
+    first = table[shard, shards.FIRST_SLOT]
+    ads = table[shard, shards.ADS]
+    blocks = blocks_of(ads)
+    codes, entries, weights = _begun(table, shard, located)
+    heads = np.empty(len(located), np.int64)
+    ends = weights.copy()
+    for listed in range(len(located)):
+        if codes[listed] >= 0:
+            heads[listed] = shards.address(table, shard, located[listed])
+    # Lists of one encoding one after the other: no branch to mispredict.
+    order = np.argsort(codes, kind="mergesort")[np.count_nonzero(codes < 0) :]
+    lows = np.empty(BLOCK_SLOTS, np.uint16)
+    own_weights = np.empty(BLOCK_SLOTS, np.uint8)
+    count = np.uint64(noted)
+    for block in range(blocks):
+        start = block * BLOCK_SLOTS
+        size = min(ads - start, BLOCK_SLOTS)
+        begun = count
+        for listed in order:
+            q = np.uint64(listed)
+            if codes[q] == U16 | WEIGHTED:
+                # Most postings of a light query are in such lists: read in place.
+                found = np.int64(uint16s(heads[q], blocks)[block])
+                found_lows, found_weights = entries[q], weights[q]
+                entries[q] += 2 * found
+                weights[q] += found
+            else:
+                found_lows, found_weights = lows.ctypes.data, own_weights.ctypes.data
+                found, entries[q], weights[q] = decode_block(
+                    codes[q],
+                    heads[q],
+                    blocks,
+                    block,
+                    size,
+                    entries[q],
+                    weights[q],
+                    ends[q],
+                    lows,
+                    own_weights,
+                )
+            block_lows = uint16s(found_lows, found)
+            block_weights = uint8s(found_weights, found)
+            for p in range(np.uint64(found)):
+                low = block_lows[p]
+                # Written in any case and counted if it was zero: nothing to mispredict.
+                touched[count] = low
+                count += np.uint64(sums[low] == 0)
+                sums[low] += query_weights[q] * np.int32(block_weights[p])
+        count = _touched_out(sums, first + start, touched, scores, begun, count)
+    return np.int64(count)
+
+
+@inlined
+def _postings(table: Any, shard: int, located: Any) -> Any:
+    """How many postings located lists have, or a few more."""
+    postings = np.int64(0)
+    for q in range(len(located)):
+        if located[q] >= 0:
+            postings += shards.most_postings(table, shard, located[q])
+    return postings
+
+
 @kernel(
     fixed(int64, 2),
     int64,
@@ -280,7 +380,6 @@ def _sum_blocks(table: Any, shard: int, located: Any, query_weights: Any, scores
     written(int32),
     written(int32),
     written(int32),
-    written(int64),
 )
 def score(
     table: Any,
@@ -295,9 +394,8 @@ def score(
     weight_of: Any,
     located: Any,
     scores: Any,
-    zeros: Any,
     touched: Any,
-    touched_bounds: Any,
+    block_sums: Any,
 ) -> int:
     """Sum the HitMatch part of a query over all shards and the tail.
 
@@ -316,35 +414,29 @@ def score(
             touched outside the tail; 0 forbids it.
         weight_of: [F] int32 scratch, all zero before and after.
         located: [>= S, >= Q] int32 scratch.
-        scores: [N] int32, written by the wide way where there are ads.
-        zeros: [N] int32, all zero before; the narrow way leaves its sums there
-            for the slots of `touched`, and `topk` puts the zeros back.
-        touched: [tail_ads + narrow_limit] int32, slots of the narrow way; a slot
-            may come twice.
-        touched_bounds: [>= S + 2] int64, each shard's and the tail's range of it.
+        scores: [N] int32, by slot where there are ads; by place in `touched` if
+            the narrow way was taken.
+        touched: [>= tail_ads + narrow_limit] int32, the narrow way's slots.
+        block_sums: [BLOCK_SLOTS] int32 scratch, all zero before and after.
 
     Returns:
         How many slots were touched, or -1 if all of `scores` was written.
     """
-    postings = 0
+    postings = np.int64(0)
     for shard in range(table.shape[0]):
-        for q in range(len(query_features)):
-            listed = shards.locate(table, shard, query_features[q])
-            located[shard, q] = listed
-            if listed >= 0:
-                postings += shards.most_postings(table, shard, listed)
+        own = located[shard, : len(query_features)]
+        shards.locate_all(table, shard, query_features, own)
+        postings += _postings(table, shard, own)
     narrow = postings < narrow_limit
     for q in range(len(query_features)):
         weight_of[query_features[q]] = query_weights[q]
-    slots = np.empty(postings if narrow else 0, np.int32)
-    weights = np.empty(len(slots), np.uint8)
-    count = 0
-    touched_bounds[0] = 0
+    count = np.int64(0)
     for shard in range(table.shape[0]):
         own = located[shard, : len(query_features)]
         if narrow:
-            count = _touch(table, shard, own, query_weights, slots, weights, zeros, touched, count)
-            touched_bounds[shard + 1] = count
+            count = _touch_blocks(
+                table, shard, own, query_weights, block_sums, touched, scores, count
+            )
         else:
             _sum_blocks(table, shard, own, query_weights, scores)
     for ad in range(tail_ads):
@@ -355,24 +447,22 @@ def score(
         if not narrow:
             scores[slot] = gathered
         elif gathered != 0:
-            zeros[slot] = gathered
+            scores[count] = gathered
             touched[count] = slot
             count += 1
-    touched_bounds[table.shape[0] + 1] = count
     for q in range(len(query_features)):
         weight_of[query_features[q]] = 0
-    return count if narrow else -1
+    return int(count) if narrow else -1
 
 
 @kernel(fixed(int64, 2), fixed(int32))
 def most_postings(table: Any, features: Any) -> int:
     """How many postings some features have in sealed shards, or a few more."""
     postings = np.int64(0)
+    located = np.empty(len(features), np.int32)
     for shard in range(table.shape[0]):
-        for q in range(len(features)):
-            listed = shards.locate(table, shard, features[q])
-            if listed >= 0:
-                postings += shards.most_postings(table, shard, listed)
+        shards.locate_all(table, shard, features, located)
+        postings += _postings(table, shard, located)
     return int(postings)
 
 

@@ -15,56 +15,59 @@ import numpy as np
 from . import shards
 from .compiled import fixed, inlined, int32, int64, kernel, uint8, written
 from .draws import paced
+from .encodings import int64s
 from .ordering import SLOT_BITS, SLOT_MASK, UNTESTED, select, sort_by_ad, sort_by_score
 from .states import OPEN, state_record
 
-# A run of slots whose best score is below the bar is passed over at the speed
-# of a vector maximum.
+# Scores are compared with the bar a run at a time, and where one reaches it a
+# group at a time: both at the speed of vectors.
 RUN_SLOTS = 64
+GROUP_SLOTS = 8
 
+# After the first selection the next comes when so many times K are new. The bar
+# rises with each, which spares keys, and costs tests of ads that do not stay: of
+# a million ads a thousand are found in the least time with 1 to 4.
+LATER_SHARE = 2
+
+AD_ID_BYTES = 8
 LAST_AD = np.iinfo(np.int64).max
 
 
 @inlined
-def _below(values: Any, bar: int) -> Any:
-    best = values[0]
-    for i in range(len(values)):
-        best = max(best, values[i])
-    return best < bar
+def _reached(scores: Any, begin: Any, count: int, bar: Any) -> Any:
+    """Whether one of `count` scores is at or above the bar."""
+    reached = np.int32(0)
+    for i in range(np.uint64(count)):
+        reached |= np.int32(scores[begin + i] >= bar)
+    return reached != 0
 
 
 @inlined
-def _scan(scores: Any, slot: int, end: int, bar: int, keys: Any, found: int) -> tuple[Any, Any]:
-    """Append keys of slots at or above the bar, while a whole run has room.
+def _scan(
+    scores: Any, touched: Any, place: int, end: int, bar: int, keys: Any, count: int
+) -> tuple[Any, Any]:
+    """Append keys of scores at or above the bar, while a whole run has room.
 
     Returns:
-        The slot to go on with, and how many keys there are now.
+        The place to go on with, and how many keys there are now.
     """
-    while slot < end and found + RUN_SLOTS <= len(keys):
-        run = scores[slot : min(slot + RUN_SLOTS, end)]
-        if not _below(run, bar):
-            for i in range(len(run)):
-                keys[found] = np.int64(run[i]) << SLOT_BITS | UNTESTED | (slot + i)
-                found += run[i] >= bar
-        slot += len(run)
-    return slot, found
-
-
-@inlined
-def _gather(
-    scores: Any, touched: Any, step: int, end: int, bar: int, keys: Any, found: int
-) -> tuple[Any, Any]:
-    """Append keys of touched slots at or above the bar, zeroing their scores.
-
-    A slot that comes a second time has score zero by then, below any bar.
-    """
-    while step < end and found < len(keys):
-        slot = np.uint32(touched[step])
-        keys[found] = np.int64(scores[slot]) << SLOT_BITS | UNTESTED | slot
-        found += scores[slot] >= bar
-        scores[slot] = 0
-        step += 1
-    return step, found
+    least = np.int32(bar)
+    found = np.uint64(count)
+    while place < end and np.int64(found) + RUN_SLOTS <= len(keys):
+        group = place
+        place = min(place + RUN_SLOTS, end)
+        if place < group + RUN_SLOTS or _reached(scores, np.uint64(group), RUN_SLOTS, least):
+            while group < place:
+                begin = np.uint64(group)
+                group = min(group + GROUP_SLOTS, place)
+                if group < np.int64(begin) + GROUP_SLOTS or _reached(
+                    scores, begin, GROUP_SLOTS, least
+                ):
+                    for at in range(begin, np.uint64(group)):
+                        slot = np.int64(touched[at]) if len(touched) > 0 else np.int64(at)
+                        keys[found] = np.int64(scores[at]) << SLOT_BITS | UNTESTED | slot
+                        found += np.uint64(scores[at] >= least)
+    return place, np.int64(found)
 
 
 @inlined
@@ -85,6 +88,28 @@ def _ad_at(table: Any, tail_first: int, tail_ad_ids: Any, slot: int) -> Any:
     if shard < 0:
         return tail_ad_ids[slot - tail_first]
     return shards.ad_ids(table, shard)[slot - table[shard, shards.FIRST_SLOT]]
+
+
+@inlined
+def _ads_of(table: Any, tail_first: int, tail_ad_ids: Any, keys: Any) -> Any:
+    """[keys] int64, their ad ids; without a branch, as in `_open`."""
+    parts = table.shape[0]
+    firsts = np.empty(parts + 1, np.int64)
+    # Where the ad id of slot 0 would be, if a part began there.
+    origins = np.empty(parts + 1, np.int64)
+    for part in range(parts):
+        firsts[part] = table[part, shards.FIRST_SLOT]
+        origins[part] = table[part, shards.AD_IDS] - AD_ID_BYTES * firsts[part]
+    firsts[parts] = tail_first
+    origins[parts] = tail_ad_ids.ctypes.data - AD_ID_BYTES * tail_first
+    ads = np.empty(len(keys), np.int64)
+    for i in range(len(keys)):
+        slot = keys[i] & SLOT_MASK
+        part = -1
+        for other in range(parts + 1):
+            part += slot >= firsts[other]
+        ads[i] = int64s(origins[part] + AD_ID_BYTES * slot, 1)[0]
+    return ads
 
 
 @inlined
@@ -223,9 +248,7 @@ def _prune(
             keys[i], keys[better] = keys[better], keys[i]
             better += 1
     table, tail_first, tail_ad_ids = request[:3]
-    ads = np.empty(kept - better, np.int64)
-    for i in range(len(ads)):
-        ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[better + i] & SLOT_MASK)
+    ads = _ads_of(table, tail_first, tail_ad_ids, keys[better:kept])
     sort_by_ad(keys[better:kept], ads)
     return k, bar, ads[k - better - 1]
 
@@ -243,9 +266,7 @@ def _deliver(
 ) -> None:
     """Order the first `count` keys and write out as many as there is room for."""
     sort_by_score(keys, count)
-    all_ads = np.empty(count, np.int64)
-    for i in range(count):
-        all_ads[i] = _ad_at(table, tail_first, tail_ad_ids, keys[i] & SLOT_MASK)
+    all_ads = _ads_of(table, tail_first, tail_ad_ids, keys[:count])
     begin = 0
     for i in range(1, count + 1):
         if i == count or keys[i] >> SLOT_BITS != keys[begin] >> SLOT_BITS:
@@ -264,9 +285,8 @@ def _deliver(
     int64,
     fixed(int64),
     fixed(int32),
-    written(int32),
     fixed(int32),
-    fixed(int64),
+    fixed(int32),
     int64,
     int64,
     fixed(int64),
@@ -290,7 +310,6 @@ def topk(
     tail_targeting: Any,
     scores: Any,
     touched: Any,
-    touched_bounds: Any,
     touched_count: int,
     least: int,
     dead: Any,
@@ -315,11 +334,10 @@ def topk(
         tail_first, tail_ads: the tail's slots.
         tail_ad_ids: [>= tail_ads] int64.
         tail_targeting: [>= tail_ads] int32.
-        scores: [N] int32; with `touched_count` >= 0 the touched ones are put
-            back to zero.
-        touched, touched_bounds: see `score`.
-        touched_count: how many slots were touched, or -1 to look at all.
-        least: scores below this are not wanted; above 0 if slots were touched.
+        scores: [N] int32 by slot, or by place in `touched`.
+        touched: [>= touched_count] int32, distinct slots to look at.
+        touched_count: how many, or -1 to look at all slots.
+        least: scores below this are not wanted.
         dead: [N] int64, epoch from which a slot is not seen.
         epoch: the view's.
         pages: [N / PAGE_SLOTS] int32, the pool page of each run of slots.
@@ -351,26 +369,24 @@ def topk(
         allowed,
         mask,
     )
-    found = 0
+    found = np.int64(0)
     bar = np.int64(least)
     bar_ad = LAST_AD
-    for part in range(table.shape[0] + 1):
+    looked_at = touched[: max(0, touched_count)]
+    room = len(keys)
+    for part in range(table.shape[0] + 1 if touched_count < 0 else 1):
         if touched_count >= 0:
-            step = touched_bounds[part]
-            end = touched_bounds[part + 1]
+            place, end = np.int64(0), np.int64(touched_count)
         elif part < table.shape[0]:
-            step = table[part, shards.FIRST_SLOT]
-            end = step + table[part, shards.ADS]
+            place = table[part, shards.FIRST_SLOT]
+            end = place + table[part, shards.ADS]
         else:
-            step = tail_first
-            end = tail_first + tail_ads
-        while step < end:
-            if touched_count >= 0:
-                step, found = _gather(scores, touched, step, end, bar, keys, found)
-            else:
-                step, found = _scan(scores, step, end, bar, keys, found)
-            if step < end:
+            place, end = np.int64(tail_first), np.int64(tail_first + tail_ads)
+        while place < end:
+            place, found = _scan(scores, looked_at, place, end, bar, keys[:room], found)
+            if place < end:
                 found, bar, bar_ad = _prune(request, keys, found, k, bar, bar_ad)
+                room = min(len(keys), found + max(LATER_SHARE * k, 4 * RUN_SLOTS))
     found, bar, bar_ad = _prune(request, keys, found, k, bar, bar_ad)
     if found > k:
         found = _test(request, keys, k, found, bar, bar_ad)

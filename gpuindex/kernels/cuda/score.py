@@ -389,16 +389,15 @@ def score(
     weight_of: Any,
     located: Any,
     scores: Any,
-    zeros: Any,
     touched: Any,
-    touched_bounds: Any,
+    block_sums: Any,
 ) -> int:
     """Sum the HitMatch part of a query over all shards and the tail.
 
     Arguments as in the CPU twin, in device memory. There is one way, which
-    writes all scores: `narrow_limit`, `zeros`, `touched` and `touched_bounds`
-    are not used, since passing over a slot costs a GPU next to nothing and
-    reporting the touched ones to the host would cost a wait.
+    writes all scores: `narrow_limit`, `touched` and `block_sums` are not used,
+    since passing over a slot costs a GPU next to nothing and reporting the
+    touched ones to the host would cost a wait.
 
     Returns:
         -1: all of `scores` was written.

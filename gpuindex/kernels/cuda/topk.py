@@ -259,7 +259,6 @@ def topk(
     tail_targeting: Any,
     scores: Any,
     touched: Any,
-    touched_bounds: Any,
     touched_count: int,
     least: int,
     dead: Any,
@@ -277,14 +276,20 @@ def topk(
 ) -> int:
     """Find the K best eligible ads of a view.
 
-    Arguments as in the CPU twin, in device memory; `keys` and `touched_bounds`
-    are not used. The host waits once, for the number found.
+    Arguments as in the CPU twin, in device memory; `keys` is not used. The host
+    waits once, for the number found.
 
     Returns:
         How many were found, sorted from best to worst.
     """
     arrays = current().arrays
     found = arrays.zeros(1, np.int32)
+    if touched_count >= 0:
+        # Here every slot is looked at: the others get a score that is not wanted.
+        by_place = scores
+        scores = arrays.empty(len(dead), np.int32)
+        scores[:] = least - 1
+        scores[touched[:touched_count]] = by_place[:touched_count]
     begin(
         table,
         tail_first,
@@ -297,9 +302,6 @@ def topk(
         found,
         (top_scores, top_ads, top_slots),
     )
-    if touched_count >= 0:
-        # All others are zero, which is below `least`: they were as good as not looked at.
-        scores[touched[:touched_count]] = 0
     return int(found[0])
 
 
