@@ -1,8 +1,8 @@
 """Checkpoints: a model's weights with everything needed to trust and to use them.
 
-Owns the folder layout (`weights.safetensors`, `manifest.json`) and its checks. Promises that a
-folder is either whole or not there, and that a damaged one is never loaded. What the tensors mean
-is each model's affair.
+Owns the folder layout (`weights.safetensors`, `manifest.json`, and the files of the training
+run's report) and its checks. Promises that a folder is either whole or not there, and that a
+damaged one is never loaded. What the tensors mean is each model's affair.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +41,10 @@ class CheckpointMissing(CheckpointError):
 
 class CheckpointCorrupt(CheckpointError):
     """The folder's files are not those that were written."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The checkpoint has other sizes than what is to start from it."""
 
 
 class SchemaMismatch(CheckpointError):
@@ -79,8 +83,15 @@ def write(
     metrics: Mapping[str, float],
     data_window: Mapping[str, int],
     tensors: Mapping[str, np.ndarray],
+    report: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write a checkpoint as one folder, replacing what was there.
+
+    Args:
+        folder: where.
+        kind: "retriever" or "ranker".
+        schema, config, metrics, data_window, tensors: see `Checkpoint`.
+        report: files by their names, for people; a model is served without them.
 
     Returns:
         The checkpoint's version.
@@ -94,6 +105,8 @@ def write(
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(arrays, fresh / WEIGHTS)
         digest = _digest(fresh / WEIGHTS)
+        for name, content in (report or {}).items():
+            (fresh / name).write_bytes(content)
         manifest = {
             "format": FORMAT,
             "kind": kind,
@@ -106,6 +119,7 @@ def write(
             "libraries": {"python": platform.python_version()}
             | {name: metadata.version(name) for name in _LIBRARIES},
             "files": {WEIGHTS: digest},
+            "report": {name: _digest(fresh / name) for name in report or {}},
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
@@ -137,8 +151,9 @@ def read(folder: Path, kind: str, schema: Schema | None = None) -> Checkpoint:
     if trained.hash != manifest["schema_hash"]:
         raise CheckpointCorrupt(f"{folder}: schema and schema_hash disagree; train it again")
     if schema is not None and schema.hash != trained.hash:
+        differing = "; ".join(differences(trained.to_dict(), schema.to_dict()))
         raise SchemaMismatch(
-            f"{folder}: trained on schema {trained.hash}, asked for {schema.hash}; "
+            f"{folder}: trained on schema {trained.hash}, asked for {schema.hash} ({differing}); "
             "train it again or configure the schema it was trained on"
         )
     for name, expected in manifest["files"].items():
@@ -176,6 +191,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if absent := [key for key in (*needed, "files") if key not in manifest]:
         raise CheckpointCorrupt(f"{path}: lacks {absent}; train it again")
     return manifest
+
+
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """What differs between two JSON-ready mappings, one line a key: `path: left -> right`."""
+    return [
+        f"{path}: {_shown(one)} -> {_shown(other)}"
+        for path, one, other in _differing("", _plain(left), _plain(right))
+    ]
+
+
+_ABSENT = object()
+
+
+def _differing(path: str, left: Any, right: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted({*left, *right}):
+            deeper = f"{path}.{key}" if path else str(key)
+            yield from _differing(deeper, left.get(key, _ABSENT), right.get(key, _ABSENT))
+    elif left != right:
+        yield path, left, right
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    # As a manifest would give it back: tuples are lists there.
+    return json.loads(json.dumps(dict(value)))
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _ABSENT else json.dumps(value)
 
 
 def _digest(path: Path) -> str:

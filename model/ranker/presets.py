@@ -28,6 +28,11 @@ class TrainingConfig:
         negatives: negatives kept per positive, in training; held-out rows are all kept.
         held_out_days: the newest visits, for calibration and metrics.
         learning_rate: peak of a one-cycle schedule.
+        clip_norm: largest norm of a step's gradient; a batch of rare positives exceeds it.
+        validation_days: the newest visits before the held-out ones, which say when to stop and are
+            not learned from; 0 takes every step and keeps the last weights.
+        validations: how often a run measures itself on them.
+        patience: so many of these in a row without a better one end it.
         weight_decay: decoupled, on everything but biases and norms.
         context_dropout: share of groups whose context is hidden: live requests may lack one.
         seed: of weights, order and dropout.
@@ -39,6 +44,10 @@ class TrainingConfig:
     negatives: int = 10
     held_out_days: float = 14.0
     learning_rate: float = 3e-3
+    clip_norm: float = 1.0
+    validation_days: float = 0.0
+    validations: int = 0
+    patience: int = 2
     weight_decay: float = 1e-4
     context_dropout: float = 0.5
     seed: int = 0
@@ -66,7 +75,14 @@ def configure(
             tower_width=16,
             overarch_width=32,
         )
-        return config, TrainingConfig(epochs=4, groups=16, max_visits=500, held_out_days=7.0)
+        return config, TrainingConfig(
+            epochs=4,
+            groups=16,
+            max_visits=500,
+            held_out_days=7.0,
+            validation_days=7.0,
+            validations=4,
+        )
     if preset == "demo":
         # The whole history, a quarter, a month and a week: differences of counts say how demand
         # moved, which no single decay does.

@@ -1,8 +1,9 @@
 """Training: one ranker from tables to a checkpoint.
 
-Owns the loop, the loss and the held-out judgement. Promises that the newest visits calibrate
-the model and judge it, and never train it; and the same weights from the same tables, preset
-and number of threads. Presets choose the sizes.
+Owns the loss, the division of the visits and the held-out judgement. Promises that the newest
+visits calibrate the model and judge it, and neither train it nor say when to stop; and the same
+weights from the same tables, preset and number of threads. Presets choose the sizes, steps are
+taken in `model.training`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,24 @@ from torch import Tensor, nn
 
 from ..checkpoints import write
 from ..features import Encoder
-from ..progress import Progress, silent
+from ..progress import Progress, Pulse, silent
 from ..schema import Schema
 from ..tables import TablesInvalid, TrainingTables
+from ..training import (
+    DEFAULTS,
+    Curve,
+    Gates,
+    Options,
+    Reliability,
+    Report,
+    Rules,
+    Run,
+    Stage,
+    fit,
+    one_cycle,
+    pick_device,
+    to_device,
+)
 from .batches import Batch, Batches
 from .calibration import Platt
 from .config import TASKS, RankerConfig
@@ -35,14 +52,9 @@ from .metrics import grouped_auc, normalised_entropy
 from .presets import Preset, TrainingConfig, configure
 from .ranker import KIND, pack
 from .sampling import newest_visits, sample_negatives
-from .warm_start import warm_start
+from .warm_start import go_on_from, warm_start
 
 log = structlog.get_logger(__name__)
-
-# Share of the steps in which the learning rate rises: Adam's averages settle meanwhile.
-WARM_UP = 0.1
-# Norm that a step's gradient is cut to; a batch of rare positives exceeds it now and then.
-MAX_GRADIENT = 1.0
 
 
 def train_ranker(
@@ -51,6 +63,7 @@ def train_ranker(
     preset: Preset,
     out: Path,
     progress: Progress = silent,
+    options: Options = DEFAULTS,
 ) -> dict[str, float]:
     """Train a ranker and write its checkpoint.
 
@@ -60,6 +73,7 @@ def train_ranker(
         preset: "tiny" or "demo".
         out: the checkpoint's folder, replaced if it exists.
         progress: told after every batch.
+        options: where to begin, and whether to go on with a run that was killed.
 
     Returns:
         Held-out metrics: per task ne and gauc (by user), base_rate, calibration (mean
@@ -67,98 +81,197 @@ def train_ranker(
 
     Raises:
         TablesInvalid: a column is missing, or there is no event or no visit.
+        CheckpointError: the checkpoint to start from cannot be used.
     """
     tables.check(schema)
     if not tables.events.num_rows or not tables.visits.num_rows:
         raise TablesInvalid("events and visits must each have at least one row")
     history = [name for name in schema.item_fields if name in tables.events.column_names]
     config, training = configure(preset, schema, history)
+    settings = {"model": config.to_dict(), "training": asdict(training)}
+    run = Run(out, _identity(tables, schema, settings, options), options)
 
     with _seeded(training.seed):
-        examples, held_out = prepare(tables, Encoder(schema), config, training)
+        split = prepare(tables, Encoder(schema), config, training, options.since_ms)
+        examples = split.examples
         model = Gesr(config, actions=len(schema.actions) + 1)
-        events = examples.histories.events
-        # The schema's first item field names the item itself.
-        item = config.moa.history.index(schema.item_fields[0])
-        warm_start(model.moa.embedding, events.owners, events.ids[:, item])
-        context = config.hstu.context
-        fit_model(model, Batches(examples, ~held_out, context, training.groups), training, progress)
-        logits, gates = predict(
-            model, Batches(examples, held_out, context, training.groups), len(examples.rows)
-        )
+        if options.base is None:
+            events = examples.histories.events
+            # The schema's first item field names the item itself.
+            item = config.moa.history.index(schema.item_fields[0])
+            warm_start(model.moa.embedding, events.owners, events.ids[:, item])
+        else:
+            go_on_from(options.base, schema, model)
+        curve = fit_model(model, split, training, run.stage("fit"), progress)
+        judged = split.batches(split.held_out, config, training)
+        logits, gates = predict(model, judged, len(examples.rows))
 
-    rows = examples.rows
+    held_out, rows = split.held_out, examples.rows
     labels, users = rows.labels[held_out], rows.prefixes.owners[held_out]
     calibration = Platt.fit(logits[held_out], labels)
+    probabilities = calibration.apply(logits[held_out])
     metrics = {
-        "rows": float((~held_out).sum()),
+        "rows": float(split.train.sum()),
         "held_out_rows": float(held_out.sum()),
-        **judge(calibration.apply(logits[held_out]), labels, users),
-        **gates,
+        **judge(probabilities, labels, users),
+        **{f"gate_{at}_mean": gate.mean for at, gate in enumerate(gates)},
+        **{f"gate_{at}_std": gate.std for at, gate in enumerate(gates)},
     }
+    report = Report(
+        title=f"{KIND}, {preset}",
+        curves={"fit": curve},
+        metrics=metrics,
+        validation="loss on the validation visits",
+        calibration={
+            task: Reliability.of(probabilities[:, at], labels[:, at])
+            for at, task in enumerate(TASKS)
+        },
+        gates={f"gate {at}": gate for at, gate in enumerate(gates)},
+        facts={"data_window": tables.window(), "options": options.to_dict()},
+    )
     version = write(
         out,
         kind=KIND,
         schema=schema,
-        config={"model": config.to_dict(), "training": asdict(training)},
+        config=settings,
         metrics=metrics,
         data_window=tables.window(),
         tensors=pack(model, calibration, examples.popularity),
+        report=report.files(),
     )
+    run.finish()
     log.info("ranker_trained", version=version, **{k: round(v, 4) for k, v in metrics.items()})
     return metrics
 
 
-def prepare(
-    tables: TrainingTables, encoder: Encoder, config: RankerConfig, training: TrainingConfig
-) -> tuple[Examples, npt.NDArray[np.bool_]]:
-    """Examples, and which of their rows are held out: [N] bool, the newest visits.
+def _identity(
+    tables: TrainingTables, schema: Schema, settings: dict[str, Any], options: Options
+) -> dict[str, Any]:
+    """Everything that decides which steps the run takes."""
+    return {
+        "schema": schema.hash,
+        **settings,
+        "data": tables.fingerprint(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        **options.identity(),
+    }
 
-    Training rows have a sample of the negatives. Held-out rows are all that the tables have, so
-    that calibration fits the tables' own rates.
+
+@dataclass(frozen=True)
+class Split:
+    """Examples, and what each of their rows is for: [N] bool, no row for two purposes.
+
+    Attributes:
+        examples: all of them.
+        train: learned from.
+        validation: say when to stop.
+        held_out: the newest, for calibration and metrics.
+    """
+
+    examples: Examples
+    train: npt.NDArray[np.bool_]
+    validation: npt.NDArray[np.bool_]
+    held_out: npt.NDArray[np.bool_]
+
+    def batches(
+        self, rows: npt.NDArray[np.bool_], config: RankerConfig, training: TrainingConfig
+    ) -> Batches:
+        """Some of the rows as batches."""
+        return Batches(self.examples, rows, config.hstu.context, training.groups)
+
+
+def prepare(
+    tables: TrainingTables,
+    encoder: Encoder,
+    config: RankerConfig,
+    training: TrainingConfig,
+    since_ms: int | None = None,
+) -> Split:
+    """Divide the visits by time, and encode them.
+
+    Training and validation rows have a sample of the negatives. Held-out rows are all that the
+    tables have, so that calibration fits the tables' own rates.
+
+    Args:
+        tables, encoder, config, training: of the run.
+        since_ms: visits before it are history alone.
 
     Raises:
-        TablesInvalid: every visit is held out.
+        TablesInvalid: no visit is left to learn from.
     """
     now_ms = tables.visits["time_ms"].to_numpy()
-    split_ms = int(now_ms.max()) - int(training.held_out_days * DAY_MS) + 1
-    if now_ms.min() >= split_ms:
+    if since_ms is not None:
+        (fresh,) = np.nonzero(now_ms >= since_ms)
+        tables, now_ms = replace(tables, visits=tables.visits.take(fresh)), now_ms[fresh]
+    end_ms = int(now_ms.max(initial=0)) + 1
+    split_ms = end_ms - int(training.held_out_days * DAY_MS)
+    stop_ms = split_ms - int(training.validation_days * DAY_MS)
+    if now_ms.min(initial=end_ms) >= stop_ms:
         raise TablesInvalid(
-            f"visits span no more than the {training.held_out_days:g} days that are held out"
+            f"visits span no more than the {training.held_out_days:g} days that are held out and "
+            f"the {training.validation_days:g} days of validation"
         )
     if training.max_visits is not None:
         tables = newest_visits(tables, now_ms < split_ms, training.max_visits)
         now_ms = tables.visits["time_ms"].to_numpy()
     sampled = sample_negatives(tables, now_ms >= split_ms, training.negatives, training.seed)
     examples = Examples.from_tables(sampled, encoder, config)
-    return examples, examples.rows.prefixes.now_ms >= split_ms
+    now_ms = examples.rows.prefixes.now_ms
+    validation = (now_ms >= stop_ms) & (now_ms < split_ms)
+    return Split(examples, now_ms < stop_ms, validation, now_ms >= split_ms)
 
 
 def fit_model(
-    model: Gesr, batches: Batches, training: TrainingConfig, progress: Progress = silent
-) -> None:
+    model: Gesr,
+    split: Split,
+    training: TrainingConfig,
+    stage: Stage,
+    progress: Progress = silent,
+) -> Curve:
     """Minimise the weighted log loss of the tasks; leaves the model in evaluation mode."""
+    batches = split.batches(split.train, model.config, training)
     order = np.random.default_rng(training.seed)
     plan = [units for _ in range(training.epochs) for units in batches.plan(order)]
+    device = pick_device()
+    model.to(device)
     optimiser = torch.optim.AdamW(
         _parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, training.learning_rate, total_steps=len(plan) + 1, pct_start=WARM_UP
-    )
-    weights = torch.tensor(model.config.task_weights)
-    model.train()
-    for step, units in enumerate(plan, start=1):
-        batch = batches.build(units)
+    weights = torch.tensor(model.config.task_weights, device=device)
+    judged = split.batches(split.validation, model.config, training)
+    pulse = Pulse(progress, len(plan))
+
+    def loss_at(step: int) -> Tensor:
+        batch = to_device(batches.build(plan[step]), device)
         inputs = _drop_context(batch.inputs, training.context_dropout)
-        loss = task_loss(model(inputs).logits, batch, weights)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
-        optimiser.step()
-        schedule.step()
-        progress(step, len(plan), loss.item())
-    model.eval()
+        return task_loss(model(inputs).logits, batch, weights)
+
+    curve = fit(
+        model,
+        [one_cycle(optimiser, training.learning_rate, len(plan))],
+        len(plan),
+        loss_at,
+        Rules(training.clip_norm, training.validations, training.patience),
+        stage,
+        pulse.advance,
+        (lambda: mean_loss(model, judged, weights)) if split.validation.any() else None,
+    )
+    model.cpu()
+    pulse.reach(len(plan), curve.final_loss())
+    return curve
+
+
+def mean_loss(model: Gesr, batches: Batches, weights: Tensor) -> float:
+    """Mean over all candidates of the tasks' weighted log losses, of a model in evaluation."""
+    total, weight = 0.0, 0.0
+    with torch.inference_mode():
+        for units in batches.plan():
+            batch = to_device(batches.build(units), weights.device)
+            own = batch.weights.sum().item()
+            total += own * task_loss(model(batch.inputs).logits, batch, weights).item()
+            weight += own
+    return total / weight
 
 
 def task_loss(logits: Tensor, batch: Batch, weights: Tensor) -> Tensor:
@@ -174,28 +287,22 @@ def task_loss(logits: Tensor, batch: Batch, weights: Tensor) -> Tensor:
     return per_candidate.sum() / batch.weights.sum()
 
 
-def predict(model: Gesr, batches: Batches, rows: int) -> tuple[Floats, dict[str, float]]:
-    """Logits of the batches' rows, and how their gates stood.
+def predict(model: Gesr, batches: Batches, rows: int) -> tuple[Floats, list[Gates]]:
+    """Logits of the batches' rows, and how the gates of each branch stood.
 
     Returns:
-        [rows, tasks] float32, 0 for a row that is in no batch, and mean and standard deviation
-        of each gated branch: a mean of one half with no deviation says that it is idle.
+        [rows, tasks] float32, 0 for a row that is in no batch, and the gated branches.
     """
     logits = np.zeros((rows, len(TASKS)), np.float32)
-    gates: list[list[Tensor]] = []
+    gates: list[list[Floats]] = []
     with torch.inference_mode():
         for units in batches.plan():
             batch = batches.build(units)
             scores = model(batch.inputs)
             real = batch.rows >= 0
             logits[batch.rows[real]] = scores.logits.numpy()[real]
-            gates.append([gate[torch.from_numpy(real)] for gate in scores.gates])
-    statistics = {}
-    for branch, parts in enumerate(zip(*gates, strict=True)):
-        gate = torch.cat(parts)
-        statistics[f"gate_{branch}_mean"] = gate.mean().item()
-        statistics[f"gate_{branch}_std"] = gate.std().item()
-    return logits, statistics
+            gates.append([gate.numpy()[real] for gate in scores.gates])
+    return logits, [Gates.of(np.concatenate(parts)) for parts in zip(*gates, strict=True)]
 
 
 def judge(probabilities: Floats, labels: Floats, users: Ints) -> dict[str, float]:
@@ -229,7 +336,8 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
 
 def _drop_context(inputs: Inputs, share: float) -> Inputs:
     """Hide the context of a random share of the visits."""
-    shown = torch.rand(len(inputs.context), 1) >= share
+    device = inputs.context.device
+    shown = torch.rand(len(inputs.context), 1, device=device) >= share
     return replace(inputs, context=inputs.context * shown)
 
 

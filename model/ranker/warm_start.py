@@ -1,18 +1,25 @@
-"""Warm start: items that the same users buy begin near each other in the shared table.
+"""Warm start: a ranker begins with what is known, from the events or from a checkpoint.
 
-Owns the factors of the (user, item) counts that the table starts from. Promises values on the
-scale of a learned row and the same factors from the same events and seed. One pass over the
-visits teaches a row of its own too little: most items are in a few dozen of them.
+Owns the factors of the (user, item) counts that the shared table starts from, where there is no
+checkpoint: items that the same users buy begin near each other, because one pass over the visits
+teaches a row of its own too little, as most items are in a few dozen of them. Promises values on
+the scale of a learned row and the same factors from the same events and seed.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints import CheckpointCorrupt, CheckpointMismatch, differences, read
+from ..schema import Schema
 from .embedding import SharedEmbedding
+from .gesr import Gesr
 from .matches import Ints
+from .ranker import KIND, unpack
 
 # Fewer users say more about themselves than about the item.
 MIN_USERS = 5
@@ -22,6 +29,23 @@ WARM_STD = 0.3
 # Of the randomised decomposition: its error is then well below what training moves.
 POWER_ITERATIONS = 4
 OVERSAMPLING = 8
+
+
+def go_on_from(folder: Path, schema: Schema, model: Gesr) -> None:
+    """Fill a model with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another schema, or has another configuration.
+    """
+    base = read(folder, KIND, schema)
+    if differing := differences(base.config.get("model", {}), model.config.to_dict()):
+        raise CheckpointMismatch(
+            f"{folder}: cannot start from it, its configuration differs: {'; '.join(differing)}"
+        )
+    try:
+        unpack(base.tensors, model)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointCorrupt(f"{folder}: {error}; train it again") from error
 
 
 def warm_start(table: SharedEmbedding, owners: Ints, raw_ids: Ints) -> None:

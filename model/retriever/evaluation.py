@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..training import to_device
 from .network import Network
 from .periods import Period
 from .tensors import PeriodTensors, UserTensors
@@ -30,15 +31,16 @@ def recall(network: Network, periods: list[Period], profiles: Vocabulary) -> tup
     Returns:
         The mean (NaN without users) and the number of users.
     """
+    device = next(network.parameters()).device
     shares: list[float] = []
     for period in periods:
         items, item_at = np.unique(period.items[:, 0], return_inverse=True)
-        ads = PeriodTensors.of(period)
+        ads = to_device(PeriodTensors.of(period), device)
         for start in range(0, len(period.examples), _USERS):
             part = period.examples[start : start + _USERS]
             users = UserTensors.of([example.user for example in part], period.values, profiles)
             with torch.inference_mode():
-                scores = network(ads, users).numpy()
+                scores = network(ads, to_device(users, device)).cpu().numpy()
             best = np.full((len(items), len(part)), -np.inf, np.float32)
             np.maximum.at(best, item_at, scores.T)
             order = np.argsort(-best, axis=0, kind="stable")[:RECALL_AT]

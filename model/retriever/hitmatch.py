@@ -37,5 +37,5 @@ class HitMatch(nn.Module):
             if len(at):
                 hidden = torch.relu(inputs[at] @ self.first[field] + self.first_bias[field])
                 weight = hidden @ self.second[field] + self.second_bias[field]
-                weights = weights.index_add(0, at, weight)
+                weights = weights.index_add(0, at, weight.to(weights.dtype))
         return weights

@@ -30,7 +30,7 @@ def pairwise_loss(scores: Tensor, values: Tensor) -> Tensor:
         return scores.sum() * 0
     count = scores.shape[1]
     with torch.no_grad():
-        places = torch.arange(1, count + 1, dtype=scores.dtype)
+        places = torch.arange(1, count + 1, dtype=scores.dtype, device=scores.device)
         order = scores.argsort(dim=1, descending=True, stable=True)
         ranks = torch.empty_like(scores).scatter_(1, order, places.expand_as(scores))
         discount = 1 / torch.log2(1 + ranks)

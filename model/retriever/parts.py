@@ -7,6 +7,7 @@ parts are those that were packed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,6 +51,25 @@ class Parts:
     cooccurrence: Cooccurrence
     priors: np.ndarray
     ad_scales: np.ndarray
+
+    @classmethod
+    def load(cls, folder: Path, schema: Schema | None = None) -> tuple[Parts, str]:
+        """The parts of a checkpoint, and its version.
+
+        Args:
+            folder: where it was written.
+            schema: what it must have been trained on; None accepts its own.
+
+        Raises:
+            CheckpointMissing, CheckpointCorrupt, SchemaMismatch: see `checkpoints.read`.
+        """
+        checkpoint = checkpoints.read(folder, KIND, schema)
+        try:
+            return cls.unpack(checkpoint), checkpoint.version
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoints.CheckpointCorrupt(
+                f"{folder}: not a retriever of this version ({error}); train it again"
+            ) from error
 
     @staticmethod
     def network_for(

@@ -32,6 +32,10 @@ class RetrieverSettings:
         batch: users of a step.
         epochs: passes over the examples.
         learning_rate: highest, in a cycle that rises and falls once.
+        clip_norm: largest norm of a step's gradient.
+        validations: how often a run measures itself on the held-out periods, to stop early and to
+            keep its best weights; 0 = at its end alone.
+        patience: so many of these in a row without a better one end it.
         hide: share of values of ads, profiles and contexts that training hides, so that unknown
             values are learned.
         value_power: what an ad was worth = (what the user spent on it) ** this; 0 = every
@@ -50,6 +54,9 @@ class RetrieverSettings:
     batch: int = 64
     epochs: int = 1
     learning_rate: float = 3e-3
+    clip_norm: float = 10.0
+    validations: int = 0
+    patience: int = 2
     hide: float = 0.1
     value_power: float = 0.0
     seed: int = 0
@@ -81,5 +88,6 @@ PRESETS: Mapping[Preset, RetrieverSettings] = {
         batch=16,
         epochs=4,
         learning_rate=1e-2,
+        validations=4,
     ),
 }

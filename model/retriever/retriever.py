@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import checkpoints
 from ..features import Request
 from ..schema import Schema
-from .parts import KIND, LIMIT, Parts
+from .parts import LIMIT, Parts
 from .sides import statistics_before, user_side
 from .statistics import Window
 from .tensors import UserTensors
@@ -58,14 +57,7 @@ class Retriever:
         Raises:
             CheckpointMissing, CheckpointCorrupt, SchemaMismatch: see `checkpoints.read`.
         """
-        checkpoint = checkpoints.read(folder, KIND, schema)
-        try:
-            parts = Parts.unpack(checkpoint)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise checkpoints.CheckpointCorrupt(
-                f"{folder}: not a retriever of this version ({error}); train it again"
-            ) from error
-        return cls(parts, checkpoint.version)
+        return cls(*Parts.load(folder, schema))
 
     @property
     def schema(self) -> Schema:

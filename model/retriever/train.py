@@ -1,18 +1,16 @@
 """Training: tables become a retriever's checkpoint.
 
-Owns the run: vocabulary, periods, steps, held-out measurement, export. Promises a checkpoint whose
-priors and co-occurrences are as of the end of the tables. Loops and numbers only; what is learned
-is in `network`.
+Owns the run: vocabulary, periods, held-out measurement, export. Promises a checkpoint whose priors
+and co-occurrences are as of the end of the tables. What is learned is in `network`, and step by
+step in `learner`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
@@ -20,27 +18,20 @@ import torch
 
 from .. import checkpoints
 from ..features import Encoder
-from ..progress import Progress, silent
+from ..progress import Progress, Pulse, silent
 from ..schema import Schema
 from ..tables import TablesInvalid, TrainingTables
+from ..training import DEFAULTS, Curve, Options, Report, Run
 from . import cooccurrence
-from .evaluation import RECALL_AT, recall
-from .loss import pairwise_loss
-from .network import Network
+from .evaluation import RECALL_AT
+from .learner import Learner
 from .parts import KIND, Parts
-from .periods import Period, PeriodBuilder, batches
+from .periods import Period, PeriodBuilder
 from .population import Population
 from .presets import PRESETS, Preset, RetrieverSettings
-from .priors import COLUMN_NAMES
-from .tensors import PeriodTensors, UserTensors
 from .vocabulary import Vocabulary
 
 log = structlog.get_logger(__name__)
-
-# Share of the steps in which the learning rate rises: Adam's averages settle meanwhile.
-_WARM_UP = 0.1
-# Every so many examples give one to the estimate of means and deviations of the statistics.
-_SAMPLED = 5
 
 
 def train_retriever(
@@ -49,6 +40,7 @@ def train_retriever(
     preset: Preset,
     out: Path,
     progress: Progress = silent,
+    options: Options = DEFAULTS,
 ) -> dict[str, float]:
     """Train a retriever and write its checkpoint.
 
@@ -58,6 +50,7 @@ def train_retriever(
         preset: "tiny" or "demo".
         out: the checkpoint's folder, replaced if it exists.
         progress: told after every period prepared and every step.
+        options: where to begin, and whether to go on with a run that was killed.
 
     Returns:
         loss (over the last tenth of the steps), recall (see `evaluation`) and users of the
@@ -66,33 +59,40 @@ def train_retriever(
     Raises:
         TablesInvalid: a column is missing, there is no event or no ad, or no user bought an
             advertised item while it was advertised.
+        CheckpointError: the checkpoint to start from cannot be used.
     """
     started = time.perf_counter()
     tables.check(schema)
     if not tables.events.num_rows or not tables.ads.num_rows:
         raise TablesInvalid("events and ads must each have at least one row")
     settings = PRESETS[preset]
+    base = None if options.base is None else Parts.load(options.base, schema)[0]
+    run = Run(out, _identity(tables, schema, settings, options), options)
 
     population = Population.of(tables, Encoder(schema))
     vocabulary = Vocabulary.of(population.values(), settings.min_count)
     profiles = Vocabulary.of(np.hstack((population.profiles, population.contexts)), 1)
+    if base is not None:
+        vocabulary = vocabulary.joined(base.vocabulary)
+        profiles = profiles.joined(base.profiles)
     builder = PeriodBuilder(population, vocabulary, settings.history_events)
-    chosen = [at for at in range(len(population.periods)) if builder.buyers(at)]
-    chosen = chosen[-(settings.train_periods + settings.held_out_periods) :]
-    if len(chosen) <= settings.held_out_periods:
-        raise TablesInvalid("no user bought an item in a period in which it was advertised")
+    chosen = _chosen(population, builder, settings, options)
     learned = len(chosen) - settings.held_out_periods
     examples = [builder.buyers(at) for at in chosen]
     batches_of = [math.ceil(count / settings.batch) for count in examples]
-    steps = settings.epochs * (sum(batches_of[:learned]) + sum(batches_of))
-    pulse = _Pulse(progress, len(chosen) + steps + 1)
+    tried = len(chosen) + settings.epochs * sum(batches_of[:learned])
+    total = tried + settings.epochs * sum(batches_of) + 1
+    pulse = Pulse(progress, total)
 
     periods = _prepare(population, builder, chosen, settings, pulse)
-    # Learned twice: once without the newest periods, to say how well it does on them, and then
-    # with them, because the newest weeks resemble the next one most.
-    trial, _ = _learn(periods[:learned], vocabulary, profiles, schema, settings, pulse)
-    measured, users = recall(trial, periods[learned:], profiles)
-    network, loss = _learn(periods, vocabulary, profiles, schema, settings, pulse)
+    learner = Learner(settings, schema, vocabulary, profiles, base, pulse)
+    # Learned twice: once without the newest periods, to say how well it does on them and when to
+    # stop, and then with them, because the newest weeks resemble the next one most.
+    trial = run.once(
+        "trial", lambda: learner.try_out(periods[:learned], periods[learned:], run.stage("trial"))
+    )
+    pulse.reach(tried)
+    network, curve = learner.learn(periods, run.stage("final"), share=trial["share"])
 
     now_ms = population.end_ms()
     pairs = cooccurrence.fit(
@@ -110,14 +110,21 @@ def train_retriever(
     )
     parts = parts.scaled(np.concatenate([population.periods[at].items for at in chosen]))
     metrics = {
-        "loss": loss,
-        f"recall_at_{RECALL_AT}": measured,
-        "held_out_users": float(users),
+        "loss": curve.final_loss(),
+        f"recall_at_{RECALL_AT}": trial["recall"],
+        "held_out_users": float(trial["users"]),
         "examples": float(sum(examples)),
         "parameters": float(sum(weights.numel() for weights in network.parameters())),
         "pairs": float(len(pairs.pair_targets)),
         "seconds": time.perf_counter() - started,
     }
+    report = Report(
+        title=f"{KIND}, {preset}",
+        curves={"trial": Curve(**trial["curve"]), "final": curve},
+        metrics=metrics,
+        validation="loss on the held-out periods",
+        facts={"data_window": tables.window(), "options": options.to_dict()},
+    )
     version = checkpoints.write(
         out,
         kind=KIND,
@@ -126,23 +133,53 @@ def train_retriever(
         metrics=metrics,
         data_window=tables.window(),
         tensors=parts.pack(),
+        report=report.files(),
     )
-    pulse.advance(loss)
+    run.finish()
+    pulse.reach(total, metrics["loss"])
     log.info("retriever_trained", version=version, folder=str(out), **metrics)
     return metrics
 
 
-class _Pulse:
-    """Counts the pieces of a run."""
+def _identity(
+    tables: TrainingTables, schema: Schema, settings: RetrieverSettings, options: Options
+) -> dict[str, Any]:
+    """Everything that decides which steps the run takes."""
+    return {
+        "schema": schema.hash,
+        "settings": settings.to_dict(),
+        "data": tables.fingerprint(),
+        "torch": torch.__version__,
+        **options.identity(),
+    }
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._step = progress, total, 0
-        progress(0, total, math.nan)
 
-    def advance(self, loss: float = math.nan) -> None:
-        """One piece more is done."""
-        self._step += 1
-        self._progress(self._step, self._total, loss)
+def _chosen(
+    population: Population,
+    builder: PeriodBuilder,
+    settings: RetrieverSettings,
+    options: Options,
+) -> list[int]:
+    """The ad periods to learn from and, last, those that are held out.
+
+    Raises:
+        TablesInvalid: there are too few.
+    """
+    since_ms = options.since_ms or 0
+    chosen = [
+        at
+        for at, ads in enumerate(population.periods)
+        if ads.start_ms >= since_ms and builder.buyers(at)
+    ]
+    chosen = chosen[-(settings.train_periods + settings.held_out_periods) :]
+    # A checkpoint to start from can itself be measured on the only fresh period.
+    needed = settings.held_out_periods + (options.base is None)
+    if len(chosen) < needed:
+        raise TablesInvalid(
+            f"no user bought an item in a period in which it was advertised, in {needed} periods "
+            f"since {since_ms} ms; there are {len(chosen)}"
+        )
+    return chosen
 
 
 def _prepare(
@@ -150,7 +187,7 @@ def _prepare(
     builder: PeriodBuilder,
     chosen: list[int],
     settings: RetrieverSettings,
-    pulse: _Pulse,
+    pulse: Pulse,
 ) -> list[Period]:
     """Build periods in blocks; each block's regression knows only what was before the block.
 
@@ -171,87 +208,3 @@ def _prepare(
             periods.append(builder.build(at, pairs))
             pulse.advance()
     return periods
-
-
-def _learn(
-    periods: list[Period],
-    vocabulary: Vocabulary,
-    profiles: Vocabulary,
-    schema: Schema,
-    settings: RetrieverSettings,
-    pulse: _Pulse,
-) -> tuple[Network, float]:
-    """A network trained on periods, in evaluation mode, and its final loss."""
-    sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
-    priors = [period.priors[period.rows].reshape(-1, len(COLUMN_NAMES)) for period in periods]
-    with torch.random.fork_rng(devices=[]), _one_thread():
-        torch.manual_seed(settings.seed)
-        network = Parts.network_for(settings, schema, len(vocabulary), len(profiles))
-        network.statistics.fit(np.concatenate([side.columns for side in sides]))
-        network.priors.fit(np.concatenate(priors))
-        return network, _fit(network, periods, vocabulary, profiles, settings, pulse)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: steps are so small that handing over to a second one costs more
-    than it takes off, the more so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _fit(
-    network: Network,
-    periods: list[Period],
-    vocabulary: Vocabulary,
-    profiles: Vocabulary,
-    settings: RetrieverSettings,
-    pulse: _Pulse,
-) -> float:
-    """Take all steps; returns the mean loss of the last tenth of them."""
-    draw = np.random.default_rng(settings.seed)
-    steps = [
-        (period, part)
-        for _ in range(settings.epochs)
-        for period in periods
-        for part in batches(period.examples, settings.batch, draw)
-    ]
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=len(steps) + 1, pct_start=_WARM_UP
-    )
-    tensors = {id(period): PeriodTensors.of(period) for period in periods}
-    losses = []
-    network.train()
-    for at in draw.permutation(len(steps)):
-        period, part = steps[at]
-        ads = tensors[id(period)]
-        users = UserTensors.of([example.user for example in part], period.values, profiles)
-        worth = torch.zeros(len(part), len(period.items))
-        for row, example in enumerate(part):
-            spent = np.maximum(example.spent, 0) ** settings.value_power
-            worth[row, torch.from_numpy(example.bought)] = torch.from_numpy(spent)
-        users = replace(
-            users, profile_rows=_hide(users.profile_rows, len(profiles.ids), settings.hide)
-        )
-        hidden = _hide(ads.rows, len(vocabulary.ids), settings.hide)
-        scores = network(ads, users, hidden)
-        loss = pairwise_loss(scores, worth)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        pulse.advance(losses[-1])
-    network.eval()
-    return float(np.mean(losses[-max(len(losses) // 10, 1) :]))
-
-
-def _hide(rows: torch.Tensor, known: int, share: float) -> torch.Tensor:
-    """[B, fields] rows with a random share of them replaced by the field's unknown row."""
-    unknown = torch.arange(rows.shape[1]) + known
-    return torch.where(torch.rand(rows.shape) < share, unknown, rows)

@@ -34,6 +34,10 @@ class Vocabulary:
         ids, counts = np.unique(columns, return_counts=True)
         return cls(ids[(counts >= min_count) & (ids > 0)], columns.shape[1])
 
+    def joined(self, other: Vocabulary) -> Vocabulary:
+        """The values of both, of the same fields."""
+        return Vocabulary(np.union1d(self.ids, other.ids), self.fields)
+
     def rows(self, columns: np.ndarray) -> np.ndarray:
         """[B, fields] raw ids to [B, fields] int64 rows."""
         return self.find(columns, np.arange(self.fields))

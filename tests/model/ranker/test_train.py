@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from model import checkpoints
 from model.ranker.ranker import KIND
 from model.ranker.train import train_ranker
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
+from model.training import Options, loop
 
 Trained = tuple[Path, dict[str, float]]
 
@@ -98,3 +101,81 @@ def test_no_visits_are_refused(world: TrainingTables, schema: Schema, tmp_path: 
     with pytest.raises(TablesInvalid, match="visits"):
         train_ranker(replace(world, visits=world.visits[:0]), schema, "tiny", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    world: TrainingTables, schema: Schema, trained: Trained, tmp_path: Path
+) -> None:
+    options = Options(save_every_s=0.0)
+
+    def kill(step: int, total: int, loss: float) -> None:
+        if step == total // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_ranker(world, schema, "tiny", tmp_path / "cut", kill, options)
+    steps: list[int] = []
+    train_ranker(
+        world, schema, "tiny", tmp_path / "cut", lambda *call: steps.append(call[0]), options
+    )
+    assert steps[1] == steps[-1] // 2 - 1, "it did not go on where the state was kept"
+    again, whole = (checkpoints.read(folder, KIND) for folder in (tmp_path / "cut", trained[0]))
+    assert again.version == whole.version
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+def test_fresh_visits_are_learned_from_a_checkpoint(
+    world: TrainingTables, schema: Schema, trained: Trained, tmp_path: Path
+) -> None:
+    """Three of ten weeks: too few to learn from chance what the checkpoint knows."""
+    since_ms = 7 * 7 * 86_400_000
+    options = Options(since_ms=since_ms, base=trained[0])
+    warm = train_ranker(world, schema, "tiny", tmp_path / "warm", options=options)
+    cold = train_ranker(
+        world, schema, "tiny", tmp_path / "cold", options=Options(since_ms=since_ms)
+    )
+    assert warm["rows"] == cold["rows"] < trained[1]["rows"] / 4
+    assert warm["held_out_rows"] == trained[1]["held_out_rows"]
+    assert warm["engage_ne"] < cold["engage_ne"]
+
+
+def test_a_checkpoint_of_other_sizes_is_no_start(
+    world: TrainingTables, schema: Schema, trained: Trained, tmp_path: Path
+) -> None:
+    with pytest.raises(checkpoints.CheckpointMismatch, match=r"moa\.width: 16 -> 32"):
+        train_ranker(world, schema, "demo", tmp_path / "r", options=Options(base=trained[0]))
+
+
+def test_the_report_shows_loss_calibration_and_gates(trained: Trained) -> None:
+    folder, metrics = trained
+    report = json.loads((folder / "report.json").read_text())
+    assert report["metrics"] == metrics
+    deciles = report["calibration"]["engage"]
+    assert sum(deciles["rows"]) == metrics["held_out_rows"]
+    assert deciles["predicted"] == sorted(deciles["predicted"])
+    mean = np.average(deciles["happened"], weights=deciles["rows"])
+    assert mean == pytest.approx(metrics["engage_base_rate"])
+    gate = report["gates"]["gate 0"]
+    assert gate["mean"] == pytest.approx(metrics["gate_0_mean"])
+    assert sum(gate["shares"]) == pytest.approx(1.0)
+    for name in ("loss.png", "calibration.png", "gates.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_mixed_precision_trains_as_well(
+    world: TrainingTables,
+    schema: Schema,
+    tmp_path: Path,
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What CUDA does, on the CPU: every operation takes bfloat16 where autocast brings it."""
+    monkeypatch.setattr(loop, "autocast", lambda device: torch.autocast("cpu", torch.bfloat16))
+    metrics = train_ranker(world, schema, "tiny", tmp_path / "mixed")
+    assert metrics["engage_ne"] == pytest.approx(trained[1]["engage_ne"], abs=0.02)
+    first, second = (checkpoints.read(f, KIND) for f in (trained[0], tmp_path / "mixed"))
+    assert first.version != second.version
