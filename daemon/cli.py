@@ -13,7 +13,20 @@ import typer
 
 from monitoring.build import installed_version
 
-from .commands import ad, broker, demo, dlq, explain, replay, serve, status, topics, train, verify
+from .commands import (
+    ad,
+    broker,
+    demo,
+    dlq,
+    explain,
+    model,
+    replay,
+    serve,
+    status,
+    topics,
+    train,
+    verify,
+)
 from .commands.output import say
 from .failure import EXPECTED, report
 from .logs import configure_logging
@@ -28,6 +41,7 @@ app = typer.Typer(
 app.add_typer(broker.app, name="broker")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(model.app, name="model")
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)

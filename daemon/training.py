@@ -46,13 +46,22 @@ def tables(until_week: int) -> TrainingTables:
     return journey.training_tables(until_week)
 
 
+def load(kind: Kind, folder: Path, schema: Schema | None = None) -> Retriever | Ranker:
+    """The model of a checkpoint, as a worker would serve it.
+
+    Raises:
+        CheckpointError: it cannot be served, or is of another schema.
+    """
+    return _MODELS[kind].load(folder, schema)
+
+
 def usable(kind: Kind, folder: Path, until_week: int) -> bool:
     """Whether the folder has a checkpoint that this version can serve, of the data set's schema.
 
     And one that has learned from the weeks before `until_week` to their end, and from no later.
     """
     try:
-        _MODELS[kind].load(folder, SCHEMA)
+        load(kind, folder, SCHEMA)
         last_ms = read_manifest(folder)["data_window"]["last_ms"]
     except (CheckpointError, KeyError):
         return False

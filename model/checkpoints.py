@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from .placing import put
 from .schema import Schema
 
 FORMAT = 1
@@ -97,20 +98,18 @@ def write(
         The checkpoint's version.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:12]
-    fresh = folder.parent / f".{folder.name}.{token}.new"
-    stale = folder.parent / f".{folder.name}.{token}.old"
+    fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.new"
     fresh.mkdir()
     try:
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(arrays, fresh / WEIGHTS)
-        digest = _digest(fresh / WEIGHTS)
+        checksum = digest(fresh / WEIGHTS)
         for name, content in (report or {}).items():
             (fresh / name).write_bytes(content)
         manifest = {
             "format": FORMAT,
             "kind": kind,
-            "version": f"{kind}-{digest[:12]}",
+            "version": f"{kind}-{checksum[:12]}",
             "schema": schema.to_dict(),
             "schema_hash": schema.hash,
             "config": dict(config),
@@ -118,16 +117,14 @@ def write(
             "data_window": dict(data_window),
             "libraries": {"python": platform.python_version()}
             | {name: metadata.version(name) for name in _LIBRARIES},
-            "files": {WEIGHTS: digest},
-            "report": {name: _digest(fresh / name) for name in report or {}},
+            "files": {WEIGHTS: checksum},
+            "report": {name: digest(fresh / name) for name in report or {}},
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(stale)
-        fresh.rename(folder)
+        put(fresh, folder)
     finally:
+        # What is left there is what failed, or the checkpoint that was replaced.
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
     return str(manifest["version"])
 
 
@@ -144,7 +141,19 @@ def read(folder: Path, kind: str, schema: Schema | None = None) -> Checkpoint:
         CheckpointCorrupt: a file is damaged, missing or of another format or kind.
         SchemaMismatch: it was trained on another schema.
     """
-    manifest = read_manifest(folder)
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            return _read(folder, kind, schema, manifest)
+        except (CheckpointCorrupt, OSError):
+            # Replaced while it was read: half of it was the old one's.
+            if read_manifest(folder) == manifest:
+                raise
+
+
+def _read(
+    folder: Path, kind: str, schema: Schema | None, manifest: Mapping[str, Any]
+) -> Checkpoint:
     if manifest["kind"] != kind:
         raise CheckpointCorrupt(f"{folder}: holds a {manifest['kind']}, not a {kind}")
     trained = Schema.from_dict(manifest["schema"])
@@ -158,7 +167,7 @@ def read(folder: Path, kind: str, schema: Schema | None = None) -> Checkpoint:
         )
     for name, expected in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or _digest(path) != expected:
+        if not path.is_file() or digest(path) != expected:
             raise CheckpointCorrupt(f"{path}: missing or its checksum differs; train it again")
     return Checkpoint(
         kind=kind,
@@ -222,6 +231,7 @@ def _shown(value: Any) -> str:
     return "absent" if value is _ABSENT else json.dumps(value)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The checksum of a file, as manifests name it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -104,6 +104,27 @@ def test_modules_are_short_and_have_telling_names() -> None:
     assert long + vague == []
 
 
+def test_nothing_reads_or_writes_pickles() -> None:
+    """A pickle runs code when it is read: checkpoints and states are safetensors and JSON."""
+    banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    found = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    roots = {alias.name.partition(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module), level=0):
+                    roots = {module.partition(".")[0]}
+                case ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save" as attr):
+                    roots = {"pickle", attr}
+                case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
+                    roots = {"pickle"}
+                case _:
+                    continue
+            found += [f"{name(path)}:{node.lineno}"] if roots & banned else []
+    assert found == []
+
+
 def test_test_folders_are_no_packages() -> None:
     """With importlib's import mode an __init__.py would shadow the package it mirrors."""
     assert list((ROOT / "tests").rglob("__init__.py")) == []

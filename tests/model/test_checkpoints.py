@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,55 @@ def test_other_kind_and_other_schema_are_refused(tmp_path: Path) -> None:
         checkpoints.read(tmp_path / "one", "ranker")
     with pytest.raises(checkpoints.SchemaMismatch, match="train it again"):
         checkpoints.read(tmp_path / "one", "retriever", Schema(("product", "brand")))
+
+
+def test_a_mismatched_schema_is_refused_with_what_differs(tmp_path: Path) -> None:
+    write(tmp_path / "one")
+    other = Schema(("product", "brand"), ("age",), hash_seed=3)
+    with pytest.raises(checkpoints.SchemaMismatch) as refused:
+        checkpoints.read(tmp_path / "one", "retriever", other)
+    said = str(refused.value)
+    assert 'item_fields: ["product"] -> ["product", "brand"]' in said
+    assert 'profile_fields: [] -> ["age"]' in said
+    assert "hash_seed: 0 -> 3" in said
+    assert "context_fields" not in said
+
+
+def test_a_reader_finds_a_whole_checkpoint_while_it_is_replaced(tmp_path: Path) -> None:
+    """Two renames would leave a moment without any; files of two versions would not match."""
+    folder = tmp_path / "one"
+    write(folder)
+    done = threading.Event()
+
+    def replace() -> None:
+        for number in range(150):
+            write(folder, {"a": np.full(3, number, np.float32)})
+        done.set()
+
+    with ThreadPoolExecutor() as pool:
+        replacing = pool.submit(replace)
+        reads = 0
+        while not done.is_set() and not replacing.done():
+            checkpoints.read(folder, "retriever", SCHEMA)
+            reads += 1
+        replacing.result()
+    assert reads > 10
+    assert checkpoints.read(folder, "retriever").tensors["a"].tolist() == [149.0] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_model_is_read_without_its_report(tmp_path: Path) -> None:
+    """Pictures are for people; a lost one must not stop a worker."""
+    checkpoints.write(
+        tmp_path / "one",
+        kind="retriever",
+        schema=SCHEMA,
+        config={},
+        metrics={},
+        data_window={},
+        tensors=TENSORS,
+        report={"loss.png": b"picture"},
+    )
+    assert (tmp_path / "one" / "loss.png").read_bytes() == b"picture"
+    (tmp_path / "one" / "loss.png").unlink()
+    checkpoints.read(tmp_path / "one", "retriever")
