@@ -71,6 +71,13 @@ class Models:
             return np.zeros((len(features), 0), np.int64)
         return self.encoder.items(features)
 
+    def reads_any(self, *fields: str) -> bool:
+        """Whether an ad's item features are read from any of these fields."""
+        if self.encoder is None:
+            return False
+        schema = self.encoder.schema
+        return any(schema.source(name) in fields for name in schema.item_fields)
+
     def embed(self, items: NDArray[np.int64]) -> NDArray[np.int8]:
         """Embed [B, P] items as [B, D] int8."""
         if self.retriever is None:

@@ -230,7 +230,7 @@ class Scorer:
         encoder = self._models.encoder
         if encoder is None:
             return
-        user = Request(encoder.profile({}), encoder.context({}), 0, encoder.history([]))
+        user = Request(encoder.profile({}), encoder.context({}, 0), 0, encoder.history([]))
         if self._models.retriever is not None:
             self._models.retriever.query(user)
         if self._models.ranker is not None:
@@ -271,7 +271,7 @@ class Scorer:
             return None
         return Request(
             profile=encoder.profile(request.user),
-            context=encoder.context(request.context),
+            context=encoder.context(request.context, now_ms),
             now_ms=now_ms,
             history=self._histories.read(request.user_id),
         )

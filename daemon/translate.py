@@ -12,7 +12,7 @@ from itertools import repeat
 import numpy as np
 
 from gpuindex import NO_GROUP, AdBatch, DeliveryBatch, Rule, Targeting
-from stream.records import AdChange, ControlChange
+from stream.records import Ad, AdChange, ControlChange
 from stream.records import Rule as RecordRule
 
 from .features import FeatureMap
@@ -51,6 +51,7 @@ class AdColumns:
         self._models = models
         self._advertisers = features.of_field(ADVERTISER)
         self._campaigns = features.of_field(CAMPAIGN)
+        self._reads_owners = models.reads_any(ADVERTISER, CAMPAIGN)
         self._ad_ids: list[int] = []
         self._versions: list[int] = []
         self._deleted: list[bool] = []
@@ -77,11 +78,25 @@ class AdColumns:
         advertiser = self._advertisers[ad.advertiser]
         ids += advertiser, self._campaigns[ad.campaign]
         weights += _WHOLE
+        read_by_models = self._read_by_models(ad)
         self._add_rest(
             advertiser if ad.advertiser else NO_GROUP,
             rules(ad.targeting) if ad.targeting else None,
-            ad.features if self._models.encoder else _NO_FEATURES,
+            read_by_models,
         )
+
+    def _read_by_models(self, ad: Ad) -> Mapping[str, Iterable[str]]:
+        """What the models read of an ad; what they derive of it becomes features of the index."""
+        if self._models.encoder is None:
+            return _NO_FEATURES
+        features: Mapping[str, Iterable[str]] = ad.features
+        if self._reads_owners:
+            owners = {ADVERTISER: ad.advertiser, CAMPAIGN: ad.campaign}
+            features = {field: (name,) for field, name in owners.items() if name} | ad.features
+        for field, value in self._models.encoder.schema.derive(features).items():
+            self._ids.append(self._features.of_field(field)[value])
+            self._weights.append(1.0)
+        return features
 
     def _add_rest(
         self, group: int, targeting: Targeting | None, features: Mapping[str, Iterable[str]]

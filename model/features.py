@@ -1,8 +1,8 @@
 """Features: strings become raw ids, for training tables and for single requests alike.
 
 Owns the hash from an exact feature key `field=value` to a raw id (int64 >= 1; 0 = missing).
-Promises the same raw id in every process and on every machine for one schema. Rows of embedding
-tables are each model's own affair.
+Promises the same raw id in every process and on every machine for one schema, and the same from a
+record as from a table. Rows of embedding tables are each model's own affair.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from .derived import ClockPart
 from .schema import Schema
 
 # One history of a thousand events asks for 7,000 ids, nearly all of them seen before: a dictionary
@@ -129,9 +130,11 @@ class Encoder:
         """[U] int64 raw ids of a user's profile; an absent field is missing (0)."""
         return self._rows([values], self.schema.profile_fields).reshape(-1)
 
-    def context(self, values: Mapping[str, Iterable[str]]) -> np.ndarray:
-        """[C] int64 raw ids of a request's context; an absent field is missing (0)."""
-        return self._rows([values], self.schema.context_fields).reshape(-1)
+    def context(self, values: Mapping[str, Iterable[str]], now_ms: int) -> np.ndarray:
+        """[C] int64 raw ids of a request's context at its time; an absent field is missing (0)."""
+        context = self._rows([values], self.schema.context_fields)
+        self._read_clock(context, self.schema.context_fields, np.array([now_ms], np.int64))
+        return context.reshape(-1)
 
     def items_from_table(self, table: pa.Table) -> np.ndarray:
         """[B, F] int64 raw ids of a table's item columns; an absent column is missing (0)."""
@@ -142,8 +145,12 @@ class Encoder:
         return self._columns(table, self.schema.profile_fields)
 
     def contexts_from_table(self, table: pa.Table) -> np.ndarray:
-        """[B, C] int64 raw ids of a table's context columns; an absent column is missing (0)."""
-        return self._columns(table, self.schema.context_fields)
+        """[B, C] int64 raw ids of a table's context columns, as of its `time_ms`; an absent column
+        is missing (0)."""
+        contexts = self._columns(table, self.schema.context_fields)
+        times = table.column("time_ms").to_numpy()
+        self._read_clock(contexts, self.schema.context_fields, times)
+        return contexts
 
     def actions_from_table(self, table: pa.Table) -> np.ndarray:
         """[B] int32 action ids of a table's `action` column."""
@@ -156,21 +163,44 @@ class Encoder:
     ) -> np.ndarray:
         out = np.zeros((len(features), len(names)), np.int64)
         for column, name in enumerate(names):
+            source = self.schema.source(name)
+            if source is None:
+                continue
             known = self._known.setdefault(name, {})
+            derived = name in self.schema.derived
             for row, values in enumerate(features):
-                value = next(iter(values.get(name, ())), None)
+                value = next(iter(values.get(source, ())), None)
                 if value is not None:
-                    out[row, column] = known.get(value) or self._value_id(name, value)
+                    found = None if derived else known.get(value)
+                    out[row, column] = found or self._id_of(name, value)
         return out
 
     def _columns(self, table: pa.Table, names: tuple[str, ...]) -> np.ndarray:
         out = np.zeros((table.num_rows, len(names)), np.int64)
         for column, name in enumerate(names):
-            if name in table.column_names:
-                codes, values = _dictionary(table.column(name))
-                ids = [0, *(self._value_id(name, value) for value in values)]
+            source = self.schema.source(name)
+            if source in table.column_names:
+                codes, values = _dictionary(table.column(source))
+                ids = [0, *(self._id_of(name, value) for value in values)]
                 out[:, column] = np.asarray(ids, np.int64)[codes + 1]
         return out
+
+    def _read_clock(self, out: np.ndarray, names: tuple[str, ...], time_ms: np.ndarray) -> None:
+        """Fill the columns of an encoded array that are parts of the time."""
+        for column, name in enumerate(names):
+            derivation = self.schema.derived.get(name)
+            if isinstance(derivation, ClockPart):
+                codes, values = derivation.values(time_ms)
+                ids = np.array([self._value_id(name, value) for value in values], np.int64)
+                out[:, column] = ids[codes]
+
+    def _id_of(self, name: str, text: str) -> int:
+        """Raw id of a field by what the record carries for it; 0 where nothing can be derived."""
+        derivation = self.schema.derived.get(name)
+        if derivation is None or isinstance(derivation, ClockPart):
+            return self._value_id(name, text)
+        value = derivation.value(text)
+        return 0 if value is None else self._value_id(name, value)
 
     def _value_id(self, field: str, value: str) -> int:
         known = self._known.setdefault(field, {})

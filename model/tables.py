@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,13 +65,13 @@ class TrainingTables:
         Raises:
             TablesInvalid: names the table and the column.
         """
-        texts = dict.fromkeys(schema.item_fields, pa.string())
+        texts = _texts(schema, schema.item_fields)
         identity = {schema.item_fields[0]: pa.string()}
         # Events need not carry every item field (a purchase has no mailer slot), but without the
         # item itself they teach nothing.
         for name, columns in (
             ("events", _EVENTS | identity),
-            ("users", _USERS | dict.fromkeys(schema.profile_fields, pa.string())),
+            ("users", _USERS | _texts(schema, schema.profile_fields)),
             ("ads", _ADS | texts),
             ("visits", _VISITS | texts),
         ):
@@ -105,6 +106,12 @@ class TrainingTables:
             return {}
         times = pc.min_max(self.events["time_ms"])
         return {"first_ms": times["min"].as_py(), "last_ms": times["max"].as_py()}
+
+
+def _texts(schema: Schema, names: Sequence[str]) -> dict[str, pa.DataType]:
+    """The columns that some fields are read from."""
+    sources = (schema.source(name) for name in names)
+    return {source: pa.string() for source in sources if source is not None}
 
 
 class _Digested(io.RawIOBase):

@@ -86,7 +86,7 @@ def train_ranker(
     tables.check(schema)
     if not tables.events.num_rows or not tables.visits.num_rows:
         raise TablesInvalid("events and visits must each have at least one row")
-    history = [name for name in schema.item_fields if name in tables.events.column_names]
+    history = schema.carried(tables.events.column_names)
     config, training = configure(preset, schema, history)
     settings = {"model": config.to_dict(), "training": asdict(training)}
     run = Run(out, _identity(tables, schema, settings, options), options)

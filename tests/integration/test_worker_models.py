@@ -193,7 +193,7 @@ def as_the_models_read_it(encoder: Encoder, world: World, user: int) -> Request:
     asked = body(user)
     return Request(
         encoder.profile(asked["user"]),
-        encoder.context(asked["context"]),
+        encoder.context(asked["context"], NOW_MS),
         NOW_MS,
         encoder.history(history),
     )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import features
+from model.derived import Band, ClockPart, PathSteps
 from model.features import Encoder
 from model.schema import Schema
 
@@ -60,12 +61,79 @@ def test_table_and_records_encode_alike(rows: list[tuple[str | None, str | None]
     )
 
 
+DERIVED = Schema(
+    ("product", "section", "price_band"),
+    ("home",),
+    ("hour", "weekday"),
+    derived={
+        "section": PathSteps("category", 2),
+        "price_band": Band("price", (1.0, 5.0)),
+        "home": PathSteps("region", 1, "-"),
+        "hour": ClockPart("hour", "Europe/Berlin"),
+        "weekday": ClockPart("weekday", "Europe/Berlin"),
+    },
+)
+TEXTS = st.none() | st.sampled_from(
+    ["a", "a/b", "a/b/c", "/", "0.5", "1", "5", "1e9", "nan", "inf", "-", "", "de-by", "x" * 9]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, st.integers(0, 4 * 10**12)), min_size=1))
+def test_derived_fields_are_the_same_from_tables_and_from_records(
+    rows: list[tuple[str | None, str | None, str | None, int]],
+) -> None:
+    categories, prices, regions, times = zip(*rows, strict=True)
+    texts = {"category": categories, "price": prices, "region": regions}
+    table = pa.table(
+        {name: pa.array(column, pa.string()) for name, column in texts.items()}
+        | {"time_ms": pa.array(times, pa.int64())}
+    )
+    records = [
+        {name: [value] for name, value in zip(texts, row, strict=False) if value is not None}
+        for row in rows
+    ]
+    trained, serving = Encoder(DERIVED), Encoder(DERIVED)
+    np.testing.assert_array_equal(trained.items_from_table(table), serving.items(records))
+    for row, record in enumerate(records):
+        profile = trained.profiles_from_table(table)[row]
+        np.testing.assert_array_equal(profile, serving.profile(record))
+        context = trained.contexts_from_table(table)[row]
+        np.testing.assert_array_equal(context, serving.context(record, times[row]))
+
+
+def test_derived_fields_have_the_ids_of_their_keys() -> None:
+    """So that a query by raw id finds the exact feature that the index was given."""
+    encoder = Encoder(DERIVED)
+    features = {"product": ["p"], "category": ["a/b/c"], "price": ["1"]}
+    made = DERIVED.derive(features)
+    assert made == {"section": "a/b", "price_band": "1"}
+    keys = ["product=p", *(f"{field}={value}" for field, value in made.items())]
+    assert encoder.items([features])[0].tolist() == [encoder.raw_id(key) for key in keys]
+
+
+def test_what_cannot_be_derived_is_missing() -> None:
+    """A path that is too short, and a number that is none or not finite."""
+    encoder = Encoder(DERIVED)
+    for price in ("", "cheap", "nan", "inf"):
+        assert encoder.items([{"category": ["a"], "price": [price]}]).tolist() == [[0, 0, 0]]
+    assert DERIVED.derive({"category": ["a"], "price": []}) == {}
+
+
+def test_hour_and_weekday_are_those_of_the_place() -> None:
+    """Sunday 00:30 in Berlin is Saturday in UTC; the second is an hour into summer time."""
+    encoder = Encoder(DERIVED)
+    for time_ms, hour, weekday in ((1_704_583_800_000, 0, 6), (1_711_846_800_000, 3, 6)):
+        expected = [encoder.raw_id(f"hour={hour}"), encoder.raw_id(f"weekday={weekday}")]
+        assert encoder.context({"hour": ["99"]}, time_ms).tolist() == expected
+
+
 def test_absent_fields_are_missing_and_the_first_of_several_values_is_read() -> None:
     encoder = Encoder(SCHEMA)
     items = encoder.items([{"brand": ["b", "c"]}, {"product": []}])
     np.testing.assert_array_equal(items, [[0, encoder.raw_id("brand=b")], [0, 0]])
     assert encoder.profile({}).tolist() == [0]
-    assert encoder.context({"store": ["3"]}).tolist() == [encoder.raw_id("store=3")]
+    assert encoder.context({"store": ["3"]}, 0).tolist() == [encoder.raw_id("store=3")]
 
 
 def test_history_is_put_in_order_of_time_and_keeps_ties() -> None:

@@ -44,7 +44,9 @@ def request(encoder: Encoder, bought: Sequence[int], now_ms: int = NOW_MS) -> Re
         )
         for i, p in enumerate(bought)
     ]
-    return Request(encoder.profile({}), encoder.context({}), now_ms, encoder.history(events))
+    return Request(
+        encoder.profile({}), encoder.context({}, now_ms), now_ms, encoder.history(events)
+    )
 
 
 def test_what_was_bought_again_and_again_comes_first(ranker: Ranker) -> None:
@@ -75,7 +77,7 @@ def test_events_at_or_after_the_request_are_not_read(ranker: Ranker) -> None:
 
 def test_an_unknown_user_and_unknown_ads_get_probabilities(ranker: Ranker) -> None:
     encoder = Encoder(ranker.schema)
-    cold = Request(encoder.profile({}), encoder.context({}), 0, encoder.history([]))
+    cold = Request(encoder.profile({}), encoder.context({}, 0), 0, encoder.history([]))
     items = np.concatenate([ads(encoder, [3]), np.zeros((1, 3), np.int64)])
     scores = ranker.score(cold, items)
     assert scores.shape == (2, 2)

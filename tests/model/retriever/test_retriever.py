@@ -47,7 +47,7 @@ def request_of(encoder: Encoder, items: list[int], now_ms: int = NOW_MS) -> Requ
             for at, item in enumerate(items)
         ]
     )
-    return Request(encoder.profile({"age": ["a1"]}), encoder.context({}), now_ms, history)
+    return Request(encoder.profile({"age": ["a1"]}), encoder.context({}, now_ms), now_ms, history)
 
 
 def scores(retriever: Retriever, query: RetrieverQuery, ads: np.ndarray) -> np.ndarray:
