@@ -160,6 +160,14 @@ class ValueSection(Section):
     consume_power: float = Field(default=0.0, ge=0, description="weight of consumption")
 
 
+class TrainingSection(Section):
+    """`headwater train`."""
+
+    save_every_s: float = Field(
+        default=20.0, ge=0, description="seconds between two savings of a run that may be killed"
+    )
+
+
 class ScoringSection(Section):
     """One request's way through retrieval and ranking."""
 
@@ -293,6 +301,7 @@ class Settings(BaseSettings):
     history: HistorySection = HistorySection()
     models: ModelsSection = ModelsSection()
     value: ValueSection = ValueSection()
+    training: TrainingSection = TrainingSection()
     scoring: ScoringSection = ScoringSection()
     intake: IntakeSection = IntakeSection()
     formats: FormatsSection = FormatsSection()

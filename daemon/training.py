@@ -1,12 +1,13 @@
-"""Training the two models from the packaged data set.
+"""Training the two models, from the packaged data set or from somebody's own.
 
-Owns which schema the data set has, which weeks are learned from, and the names of the checkpoints.
-How a model learns is `model`'s; where the rows come from is the data set reader's.
+Owns which fields and which rows a run learns from. How a model learns is `model`'s; where the rows
+come from is the data set readers'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,16 +16,15 @@ from model.progress import Progress
 from model.ranker import Ranker, train_ranker
 from model.retriever import Preset, Retriever, train_retriever
 from model.schema import Schema
-from model.tables import TrainingTables
+from model.tables import TablesInvalid, TrainingTables
+from model.training import DEFAULTS, Options
 
 from .datasets import complete_journey as journey
+from .datasets import mapping, parquet
+from .failure import Failed
+from .settings import ConfigurationError
 
-SCHEMA = Schema(
-    item_fields=journey.ITEM_FIELDS,
-    profile_fields=journey.PROFILE_FIELDS,
-    context_fields=journey.CONTEXT_FIELDS,
-    actions=(journey.ACTION,),
-)
+SCHEMA = journey.SCHEMA
 
 
 class Kind(StrEnum):
@@ -41,9 +41,28 @@ _MODELS: dict[Kind, type[Retriever] | type[Ranker]] = {
 _TRAINERS = {Kind.RETRIEVER: train_retriever, Kind.RANKER: train_ranker}
 
 
-def tables(until_week: int) -> TrainingTables:
-    """What was known at the start of a week."""
-    return journey.training_tables(until_week)
+@dataclass(frozen=True)
+class Lesson:
+    """What a run learns from: fields and rows."""
+
+    schema: Schema
+    tables: TrainingTables
+
+
+def packaged(until_week: int) -> Lesson:
+    """What was known at the start of a week of The Complete Journey."""
+    return Lesson(SCHEMA, journey.training_tables(until_week))
+
+
+def mapped(path: Path, until_ms: int | None) -> Lesson:
+    """What the data set of a column map knew before a moment, by default all of it.
+
+    Raises:
+        ConfigurationError: the map cannot be used.
+        Failed: the files are not as it says.
+    """
+    data = mapping.load(path)
+    return Lesson(data.fields, parquet.training_tables(data, until_ms))
 
 
 def load(kind: Kind, folder: Path, schema: Schema | None = None) -> Retriever | Ranker:
@@ -69,18 +88,33 @@ def usable(kind: Kind, folder: Path, until_week: int) -> bool:
 
 
 def train(
-    kind: Kind, data: TrainingTables, preset: Preset, folder: Path, progress: Progress
+    kind: Kind,
+    lesson: Lesson,
+    preset: Preset,
+    folder: Path,
+    progress: Progress,
+    options: Options = DEFAULTS,
 ) -> Mapping[str, float]:
     """Train a model and write its checkpoint.
 
     Args:
         kind: which of the two.
-        data: what it may learn from.
+        lesson: what it may learn from.
         preset: "tiny" or "demo".
         folder: the checkpoint's, replaced if it exists.
         progress: told after every step.
+        options: where to begin, and whether to go on with a run that was killed.
 
     Returns:
         What training measured on its own held-out part.
+
+    Raises:
+        ConfigurationError: the checkpoint to start from cannot be used.
+        Failed: there is too little to learn from.
     """
-    return _TRAINERS[kind](data, SCHEMA, preset, folder, progress)
+    try:
+        return _TRAINERS[kind](lesson.tables, lesson.schema, preset, folder, progress, options)
+    except TablesInvalid as error:
+        raise Failed(str(error)) from error
+    except CheckpointError as error:
+        raise ConfigurationError(str(error)) from error

@@ -92,7 +92,8 @@ class AdColumns:
         features: Mapping[str, Iterable[str]] = ad.features
         if self._reads_owners:
             owners = {ADVERTISER: ad.advertiser, CAMPAIGN: ad.campaign}
-            features = {field: (name,) for field, name in owners.items() if name} | ad.features
+            known = {field: (name,) for field, name in owners.items() if name}
+            features = {**known, **ad.features}
         for field, value in self._models.encoder.schema.derive(features).items():
             self._ids.append(self._features.of_field(field)[value])
             self._weights.append(1.0)

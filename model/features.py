@@ -163,25 +163,23 @@ class Encoder:
     ) -> np.ndarray:
         out = np.zeros((len(features), len(names)), np.int64)
         for column, name in enumerate(names):
-            source = self.schema.source(name)
-            if source is None:
+            if name in self.schema.derived:
+                out[:, column] = [self._derived_id(name, values) for values in features]
                 continue
             known = self._known.setdefault(name, {})
-            derived = name in self.schema.derived
             for row, values in enumerate(features):
-                value = next(iter(values.get(source, ())), None)
+                value = next(iter(values.get(name, ())), None)
                 if value is not None:
-                    found = None if derived else known.get(value)
-                    out[row, column] = found or self._id_of(name, value)
+                    out[row, column] = known.get(value) or self._value_id(name, value)
         return out
 
     def _columns(self, table: pa.Table, names: tuple[str, ...]) -> np.ndarray:
         out = np.zeros((table.num_rows, len(names)), np.int64)
         for column, name in enumerate(names):
-            source = self.schema.source(name)
-            if source in table.column_names:
+            source = self.schema.read_from(name, table.column_names)
+            if source is not None:
                 codes, values = _dictionary(table.column(source))
-                ids = [0, *(self._id_of(name, value) for value in values)]
+                ids = [0, *(self._id_from(source, name, value) for value in values)]
                 out[:, column] = np.asarray(ids, np.int64)[codes + 1]
         return out
 
@@ -194,10 +192,15 @@ class Encoder:
                 ids = np.array([self._value_id(name, value) for value in values], np.int64)
                 out[:, column] = ids[codes]
 
-    def _id_of(self, name: str, text: str) -> int:
-        """Raw id of a field by what the record carries for it; 0 where nothing can be derived."""
+    def _derived_id(self, name: str, values: Mapping[str, Iterable[str]]) -> int:
+        source = self.schema.read_from(name, values)
+        text = None if source is None else next(iter(values[source]), None)
+        return 0 if source is None or text is None else self._id_from(source, name, text)
+
+    def _id_from(self, source: str, name: str, text: str) -> int:
+        """Raw id of a field by the text of what it is read from; 0 where none can be made."""
         derivation = self.schema.derived.get(name)
-        if derivation is None or isinstance(derivation, ClockPart):
+        if source == name or derivation is None or isinstance(derivation, ClockPart):
             return self._value_id(name, text)
         value = derivation.value(text)
         return 0 if value is None else self._value_id(name, value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,20 @@ class Schema:
             return name
         return None if isinstance(derivation, ClockPart) else derivation.source
 
-    def carried(self, columns: Iterable[str]) -> list[str]:
+    def read_from(self, name: str, there: Container[str]) -> str | None:
+        """Which of the fields that are there one of these is read from; None if from none.
+
+        Where the source of a derived field is not there, the field itself may be: logs of what was
+        served have it.
+        """
+        for candidate in (self.source(name), name):
+            if candidate is not None and candidate in there:
+                return candidate
+        return None
+
+    def carried(self, columns: Container[str]) -> list[str]:
         """The item fields of records that have these columns, in order."""
-        there = set(columns)
-        return [name for name in self.item_fields if self.source(name) in there]
+        return [name for name in self.item_fields if self.read_from(name, columns)]
 
     def derive(self, features: Mapping[str, Iterable[str]]) -> dict[str, str]:
         """The derived item fields of one item that there is a value for."""

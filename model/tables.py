@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,18 +64,19 @@ class TrainingTables:
         Raises:
             TablesInvalid: names the table and the column.
         """
-        texts = _texts(schema, schema.item_fields)
-        identity = {schema.item_fields[0]: pa.string()}
+        items = schema.item_fields
         # Events need not carry every item field (a purchase has no mailer slot), but without the
         # item itself they teach nothing.
-        for name, columns in (
-            ("events", _EVENTS | identity),
-            ("users", _USERS | _texts(schema, schema.profile_fields)),
-            ("ads", _ADS | texts),
-            ("visits", _VISITS | texts),
+        for name, columns, fields in (
+            ("events", _EVENTS, items[:1]),
+            ("users", _USERS, schema.profile_fields),
+            ("ads", _ADS, items),
+            ("visits", _VISITS, items),
         ):
             table: pa.Table = getattr(self, name)
-            for column, type_ in columns.items():
+            sources = (schema.read_from(f, table.column_names) or schema.source(f) for f in fields)
+            texts = dict.fromkeys((source for source in sources if source), pa.string())
+            for column, type_ in (columns | texts).items():
                 if column not in table.column_names:
                     raise TablesInvalid(f"{name}: column {column!r} is missing")
                 found = table.schema.field(column).type
@@ -106,12 +106,6 @@ class TrainingTables:
             return {}
         times = pc.min_max(self.events["time_ms"])
         return {"first_ms": times["min"].as_py(), "last_ms": times["max"].as_py()}
-
-
-def _texts(schema: Schema, names: Sequence[str]) -> dict[str, pa.DataType]:
-    """The columns that some fields are read from."""
-    sources = (schema.source(name) for name in names)
-    return {source: pa.string() for source in sources if source is not None}
 
 
 class _Digested(io.RawIOBase):

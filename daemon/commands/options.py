@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,10 @@ Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap", help="Kafka's host:port.", metavar="HOST:PORT")
 ]
 Prefix = Annotated[str | None, typer.Option("--prefix", help="Prefix of every topic's name.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Column map of another data set: a TOML file.", metavar="FILE"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[
     str | None,
@@ -60,6 +65,25 @@ def settings(
         if given is not None:
             overrides.setdefault("kafka", {})[key] = given
     return load(config, overrides)
+
+
+def time_ms(text: str | None, option: str) -> int | None:
+    """A moment as people write it: epoch ms, or ISO 8601, in UTC where it names no zone.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text}: write 2024-05-01, 2024-05-01T12:00 or epoch ms", param_hint=option
+        ) from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def kafka(settings: Settings) -> Kafka:

@@ -14,6 +14,8 @@ from stream.settings import Kafka
 
 from ..clones import WithClones
 from ..datasets import complete_journey as journey
+from ..datasets import mapping
+from ..datasets.recording import MappedRecording
 from ..failure import Failed
 from ..progress import replay_bar
 from ..replay import Recording, Replay
@@ -49,23 +51,36 @@ def replay(
         int | None,
         typer.Option(help="Live ads at the start: clones are added up to this many.", min=1),
     ] = None,
+    data: options.Data = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="With --data: where the replay begins, ISO 8601 or epoch ms; what is earlier is"
+            " sent at once. By default at the end."
+        ),
+    ] = None,
     config: options.Config = None,
     assignments: options.Set = None,
     bootstrap: options.Bootstrap = None,
     prefix: options.Prefix = None,
     as_json: options.Json = False,
 ) -> None:
-    """Publish weeks of The Complete Journey in order of event time, with the replay clock."""
+    """Publish weeks of The Complete Journey, or a data set of your own, by event time."""
     settings = options.settings(config, assignments, bootstrap, prefix)
     console = Console(stderr=True, highlight=False)
     kafka = options.kafka(settings)
+    recording: Recording
     try:
         with console.status("reading the data"):
-            recording = journey.Recording(kafka, from_week, to_week)
+            if data is None:
+                recording = journey.Recording(kafka, from_week, to_week)
+            else:
+                start_ms = options.time_ms(start, "--start")
+                recording = MappedRecording(kafka, mapping.load(data), start_ms)
     except journey.DatasetMissing as error:
         raise Failed(str(error)) from None
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--from, --to") from None
+        raise typer.BadParameter(str(error), param_hint="--from, --to, --start") from None
     end_ms = recording.end_ms if until_ms is None else until_ms
     if not recording.start_ms <= end_ms <= recording.end_ms:
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""`headwater train`: learn a model from the packaged data set."""
+"""`headwater train`: learn a model from the packaged data set, or from your own."""
 
 from __future__ import annotations
 
@@ -31,9 +31,28 @@ class Preset(StrEnum):
 def train(
     model: Annotated[Model, typer.Argument(help="Which model.")],
     preset: Annotated[Preset, typer.Option(help="How large, and how long.")] = Preset.DEMO,
+    data: options.Data = None,
     until_week: Annotated[
-        int, typer.Option(help="Learn from the weeks before this one.", min=12, max=54)
+        int,
+        typer.Option(help="Without --data: learn from the weeks before this one.", min=12, max=54),
     ] = 41,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn only from what was shown from here on, ISO 8601 or epoch ms; earlier events"
+            " stay the users' history."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="With --data: learn from what was before, in the same form.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Name of a checkpoint to start from.", metavar="NAME"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a run of the same name that was ended before its end.")
+    ] = True,
     name: Annotated[
         str | None, typer.Option(help="Name of the checkpoint; by default MODEL-PRESET.")
     ] = None,
@@ -41,16 +60,29 @@ def train(
     assignments: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a model on The Complete Journey and write its checkpoint."""
+    """Train a model and write its checkpoint, with a report of the run."""
     settings = options.settings(config, assignments)
+    since_ms = options.time_ms(since, "--since")
+    until_ms = options.time_ms(until, "--until")
+    if data is None and until is not None:
+        raise typer.BadParameter("needs --data; there is --until-week", param_hint="--until")
     environment.prepare(settings.worker)
     # Imported here: torch takes seconds that other verbs need not wait.
+    from model.training import Options
+
     from .. import training
 
     folder = settings.checkpoints / (name or f"{model}-{preset}")
     console = Console(stderr=True, highlight=False)
     with console.status("reading the data"):
-        data = training.tables(until_week)
+        lesson = training.packaged(until_week) if data is None else training.mapped(data, until_ms)
+    wanted = Options(
+        since_ms=since_ms,
+        base=None if base is None else settings.checkpoints / base,
+        resume=resume,
+        save_every_s=settings.training.save_every_s,
+    )
+    kind = training.Kind(model.value)
     with training_bar(console, model.value) as progress:
-        metrics = training.train(training.Kind(model.value), data, preset.value, folder, progress)
+        metrics = training.train(kind, lesson, preset.value, folder, progress, wanted)
     show({"checkpoint": str(folder), **metrics}, as_json)

@@ -112,6 +112,16 @@ def test_derived_fields_have_the_ids_of_their_keys() -> None:
     assert encoder.items([features])[0].tolist() == [encoder.raw_id(key) for key in keys]
 
 
+def test_a_derived_field_without_its_source_is_read_itself() -> None:
+    """What was served is logged by the fields that the models read."""
+    encoder = Encoder(DERIVED)
+    (whole,) = encoder.items([{"product": ["p"], "category": ["a/b/c"], "price": ["1"]}])
+    logged = {"product": "p", "section": "a/b", "price_band": "1"}
+    np.testing.assert_array_equal(whole, encoder.items([{k: [v] for k, v in logged.items()}])[0])
+    table = pa.table({name: [value] for name, value in logged.items()})
+    np.testing.assert_array_equal(whole, encoder.items_from_table(table)[0])
+
+
 def test_what_cannot_be_derived_is_missing() -> None:
     """A path that is too short, and a number that is none or not finite."""
     encoder = Encoder(DERIVED)

@@ -22,6 +22,7 @@ from .fields import (
     ITEM_FIELDS,
     PRODUCT_FIELDS,
     PROFILE_FIELDS,
+    SCHEMA,
     SLOTS,
 )
 from .recording import Recording
@@ -38,6 +39,7 @@ __all__ = [
     "LAST_WEEK",
     "PRODUCT_FIELDS",
     "PROFILE_FIELDS",
+    "SCHEMA",
     "SLOTS",
     "DatasetMissing",
     "Recording",

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-ACTION: Final = "buy"
+from model.schema import Schema
 
-PRODUCT_FIELDS: Final = ("product", "type", "category", "department", "manufacturer", "brand")
+SCHEMA: Final = Schema.load(Path(__file__).with_name("schema.toml"))
+
+(ACTION,) = SCHEMA.actions
+
+PRODUCT_FIELDS: Final = tuple(name for name in SCHEMA.item_fields if name != "slot")
 """What a product is, on ads and events alike."""
 
-ITEM_FIELDS: Final = (*PRODUCT_FIELDS, "slot")
+ITEM_FIELDS: Final = SCHEMA.item_fields
 """What an ad is: a product in a mailer slot."""
 
 EVENT_FIELDS: Final = (*PRODUCT_FIELDS, "store", "quantity")
 
-PROFILE_FIELDS: Final = (
-    "age",
-    "income",
-    "home_ownership",
-    "marital_status",
-    "household_size",
-    "household_comp",
-    "kids_count",
-)
+PROFILE_FIELDS: Final = SCHEMA.profile_fields
 
-CONTEXT_FIELDS: Final = ("store",)
+CONTEXT_FIELDS: Final = SCHEMA.context_fields
 
 SLOTS: Final = {"D": 1, "F": 2, "H": 3, "L": 4}
 """Mailer slots and their codes: front page, back page, wrap front, wrap back."""

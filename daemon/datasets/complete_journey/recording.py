@@ -115,7 +115,11 @@ class _Purchases:
         return range(low, high)
 
     def records(self, rows: range) -> Iterator[Outgoing]:
-        """Purchases as records; an event id is the row, which no other selection changes."""
+        """Purchases as records; an event id is the row, which no other selection changes.
+
+        Padded, because a history orders the events of one moment, as of one basket, by their ids:
+        served in the order that was trained on.
+        """
         columns = [column[rows.start : rows.stop].tolist() for column in self._columns]
         for row, user_id, time_ms, value, ad_id, product, store, quantity in zip(
             rows, *columns, strict=True
@@ -126,7 +130,7 @@ class _Purchases:
                 "quantity": self._quantity_values[quantity],
             }
             event = UserEvent(
-                f"purchase-{row}",
+                f"purchase-{row:08}",
                 None if ad_id == _NO_AD else ad_id,
                 ACTION,
                 time_ms,
