@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gpuindex import Candidates, Query, SearchThreads, explain
 from model.features import Encoder, Request
+from model.value import FACTORS
 from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
 from stream.records import (
     Explanation,
@@ -92,12 +93,14 @@ class _Ranked:
         order: [n] positions into the candidates.
         values: [n], what the order is by.
         probabilities: [n, tasks] float32; None without a ranker.
+        factors: [n, 3] float64 of the values; None without a ranker.
     """
 
     items: NDArray[np.int64]
     order: NDArray[np.int64]
     values: NDArray[np.floating]
-    probabilities: NDArray[np.float32] | None
+    probabilities: NDArray[np.float32] | None = None
+    factors: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -314,24 +317,30 @@ class Scorer:
         if ranker is None or user is None or not request.rank:
             # Retrieval's order stands, and its score is the value.
             values = found.scores * found.unit
-            return _Ranked(items, np.arange(len(found.ad_ids)), values, None)
+            return _Ranked(items, np.arange(len(found.ad_ids)), values)
         probabilities = ranker.score(user, items)
         values = self._models.value.value(bids, probabilities)
-        return _Ranked(items, np.lexsort((found.ad_ids, -values)), values, probabilities)
+        factors = self._models.value.factors(bids, probabilities)
+        order = np.lexsort((found.ad_ids, -values))
+        return _Ranked(items, order, values, probabilities, factors)
 
 
 def _scored(found: Candidates, ranked: _Ranked, k: int) -> list[ScoredAd]:
     ads = []
     for at in ranked.order[:k].tolist():
         tasks: dict[str, float] = {}
+        factors: dict[str, float] = {}
         if ranked.probabilities is not None:
             tasks = dict(zip(TASKS, ranked.probabilities[at].tolist(), strict=True))
+        if ranked.factors is not None:
+            factors = dict(zip(FACTORS, ranked.factors[at].tolist(), strict=True))
         ads.append(
             ScoredAd(
                 ad_id=int(found.ad_ids[at]),
                 score=float(found.scores[at] * found.unit),
                 value=float(ranked.values[at]),
                 tasks=tasks,
+                factors=factors,
             )
         )
     return ads

@@ -185,6 +185,9 @@ class ScoredAd(Struct, frozen=True):
     """What the answer is ordered by."""
     tasks: dict[str, float] = {}
     """Task (engage, consume) -> calibrated probability; empty without a ranker."""
+    factors: dict[str, float] = {}
+    """Why this value: bid, engage and consume, each raised to its configured power; their product
+    is the value. Empty where the value is retrieval's score."""
 
 
 class ErrorBody(Struct, frozen=True):

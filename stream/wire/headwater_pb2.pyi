@@ -302,8 +302,15 @@ class Offsets(_message.Message):
     def __init__(self, next: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class ScoredAd(_message.Message):
-    __slots__ = ("ad_id", "score", "value", "tasks")
+    __slots__ = ("ad_id", "score", "value", "tasks", "factors")
     class TasksEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class FactorsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -314,11 +321,13 @@ class ScoredAd(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    FACTORS_FIELD_NUMBER: _ClassVar[int]
     ad_id: str
     score: float
     value: float
     tasks: _containers.ScalarMap[str, float]
-    def __init__(self, ad_id: _Optional[str] = ..., score: _Optional[float] = ..., value: _Optional[float] = ..., tasks: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    factors: _containers.ScalarMap[str, float]
+    def __init__(self, ad_id: _Optional[str] = ..., score: _Optional[float] = ..., value: _Optional[float] = ..., tasks: _Optional[_Mapping[str, float]] = ..., factors: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ServedAd(_message.Message):
     __slots__ = ("ad_id", "rank", "score", "value", "features")

@@ -313,3 +313,8 @@ def _assert_scores(answer: dict[str, Any], world: World, user: int, state_dir: P
     values = [ad["value"] for ad in answer["ads"]]
     np.testing.assert_allclose(values, bids * probabilities[:, 0], atol=1e-5)
     assert values == sorted(values, reverse=True)
+    for ad, bid in zip(answer["ads"], bids.tolist(), strict=True):
+        factors = ad["factors"]
+        assert (factors["bid"], factors["consume"]) == (bid, 1.0)
+        assert factors["engage"] == pytest.approx(ad["tasks"]["engage"])
+        assert ad["value"] == pytest.approx(np.prod(list(factors.values())), rel=1e-6)

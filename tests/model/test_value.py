@@ -22,6 +22,14 @@ def test_a_power_of_zero_leaves_the_factor_out() -> None:
     np.testing.assert_allclose(ValueModel(0.0, 1.0, 0.0).value(BIDS, nobody), 0.5)
 
 
+def test_the_factors_multiply_to_the_value_and_are_1_where_left_out() -> None:
+    model = ValueModel(bid_power=2.0, engage_power=0.5, consume_power=0.0)
+    factors = model.factors(BIDS, PROBABILITIES)
+    np.testing.assert_allclose(factors.prod(axis=1), model.value(BIDS, PROBABILITIES), rtol=1e-6)
+    expected = np.column_stack((BIDS**2, np.sqrt(PROBABILITIES[:, 0]), np.ones(3)))
+    np.testing.assert_allclose(factors, expected, rtol=1e-6)
+
+
 def test_twice_the_bid_is_twice_the_value_and_log_two_of_bias() -> None:
     model = ValueModel()
     values = model.value(BIDS, PROBABILITIES)
@@ -42,6 +50,7 @@ def test_no_bid_and_no_probability_gives_no_infinity() -> None:
     bids = np.array([0.0, 3e38], np.float32)
     chances = np.array([[0.0, 0.0], [1.0, 1.0]], np.float32)
     assert np.isfinite(model.value(bids, chances)).all()
+    assert np.isfinite(model.factors(bids, chances)).all()
     assert np.isfinite(model.retrieval_bias(bids)).all()
     assert model.value(bids, chances).dtype == np.float32
 

@@ -125,7 +125,22 @@ GOLDEN: dict[str, dict[str, Any]] = {
             models={"ranker": "demo"},
             arm="control",
         ),
-    }
+    },
+    "0.2": {
+        "response-with-factors": ScoreResponse(
+            request_id="r-1",
+            user_id=1364,
+            ads=(
+                ScoredAd(
+                    17,
+                    2.31,
+                    0.0423,
+                    {"engage": 0.0423, "consume": 0.011},
+                    {"bid": 1.0, "engage": 0.0423, "consume": 1.0},
+                ),
+            ),
+        ),
+    },
 }
 
 
