@@ -6,6 +6,7 @@ come from is the data set readers'.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,9 +19,10 @@ from model.retriever import Preset, Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
 from model.training import DEFAULTS, Options
+from stream.settings import Kafka
 
 from .datasets import complete_journey as journey
-from .datasets import mapping, parquet
+from .datasets import mapping, parquet, topics
 from .failure import Failed
 from .settings import ConfigurationError
 
@@ -54,15 +56,25 @@ def packaged(until_week: int) -> Lesson:
     return Lesson(SCHEMA, journey.training_tables(until_week))
 
 
-def mapped(path: Path, until_ms: int | None) -> Lesson:
+def mapped(path: Path, until_ms: int | None = None, kafka: Kafka | None = None) -> Lesson:
     """What the data set of a column map knew before a moment, by default all of it.
+
+    Args:
+        path: of the map.
+        until_ms: the moment.
+        kafka: whose topics are read where the map names no files.
 
     Raises:
         ConfigurationError: the map cannot be used.
-        Failed: the files are not as it says.
+        Failed: the data are not as it says.
+        StreamError: Kafka cannot be read.
     """
     data = mapping.load(path)
-    return Lesson(data.fields, parquet.training_tables(data, until_ms))
+    if data.files is None and kafka is not None:
+        tables = asyncio.run(topics.training_tables(data, kafka, until_ms))
+    else:
+        tables = parquet.training_tables(data, until_ms)
+    return Lesson(data.fields, tables)
 
 
 def load(kind: Kind, folder: Path, schema: Schema | None = None) -> Retriever | Ranker:

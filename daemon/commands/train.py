@@ -75,7 +75,10 @@ def train(
     folder = settings.checkpoints / (name or f"{model}-{preset}")
     console = Console(stderr=True, highlight=False)
     with console.status("reading the data"):
-        lesson = training.packaged(until_week) if data is None else training.mapped(data, until_ms)
+        if data is None:
+            lesson = training.packaged(until_week)
+        else:
+            lesson = training.mapped(data, until_ms, options.kafka(settings))
     wanted = Options(
         since_ms=since_ms,
         base=None if base is None else settings.checkpoints / base,

@@ -1,7 +1,8 @@
 """The column map: how the columns of somebody's data become Headwater's fields, as a TOML file.
 
 Owns the keys of that file and their checks. Promises that a map which loads is consistent in
-itself. Whether the files have those columns is seen when they are read, in `parquet`.
+itself. Whether the files have those columns is seen when they are read, in `parquet`; data in
+Kafka's topics have the fields' own names, and need a schema alone.
 """
 
 from __future__ import annotations
@@ -74,8 +75,19 @@ class Impressions(Rows):
     consume: str | None = Field(default=None, description="column of the deeper outcome")
 
 
+class Files(BaseModel):
+    """All kinds of rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    events: Events
+    users: Users | None = None
+    ads: Ads
+    impressions: Impressions | None = None
+
+
 class DataMap(BaseModel):
-    """A whole map."""
+    """A whole map; without `files` the data are the topics of the configured Kafka."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -87,10 +99,21 @@ class DataMap(BaseModel):
     negatives: int = Field(
         default=20, ge=1, description="passed-over ads of one taken, where there are no impressions"
     )
-    events: Events
-    users: Users | None = None
-    ads: Ads
-    impressions: Impressions | None = None
+    attribution_hours: float = Field(
+        default=24.0, gt=0, description="of topics: so long after it was served an ad is credited"
+    )
+    files: Files | None = None
+
+    @property
+    def rows(self) -> Files:
+        """The files' rows.
+
+        Raises:
+            ConfigurationError: the map is one of topics.
+        """
+        if self.files is None:
+            raise ConfigurationError("the column map has no [files.events] and [files.ads]")
+        return self.files
 
 
 def load(path: Path) -> DataMap:

@@ -37,15 +37,15 @@ def training_tables(data: DataMap, until_ms: int | None = None) -> TrainingTable
     """
     happened = events(data, until_ms)
     if not happened.num_rows:
-        raise Failed(f"{data.folder / data.events.files}: no event in that time")
+        raise Failed(f"{data.folder / data.rows.events.files}: no event in that time")
     from_ms, last_ms = (extreme(happened["time_ms"]).as_py() for extreme in (pc.min, pc.max))
     flown = ads(data)
     end_ms = last_ms + 1 if until_ms is None else until_ms
     live = by_period(flown, from_ms, end_ms, data.period_days)
-    if data.impressions is None:
+    if data.rows.impressions is None:
         visits = visits_of_events(happened, live, data.fields, data.negatives)
     else:
-        visits = _visits(data, data.impressions, flown, until_ms)
+        visits = _visits(data, data.rows.impressions, flown, until_ms)
     return TrainingTables(happened, _users(data), live, visits)
 
 
@@ -84,7 +84,7 @@ def by_period(ads: pa.Table, from_ms: int, end_ms: int, days: float) -> pa.Table
 
 def events(data: DataMap, until_ms: int | None = None) -> pa.Table:
     """What users did before a moment, oldest first, in the columns of `TrainingTables.events`."""
-    rows = data.events
+    rows = data.rows.events
     columns: dict[str, tuple[str, Convert]] = {
         "user_id": (rows.user_id, _number),
         "time_ms": (rows.time, _time(rows.unit)),
@@ -107,18 +107,18 @@ def events(data: DataMap, until_ms: int | None = None) -> pa.Table:
 
 def _users(data: DataMap) -> pa.Table:
     names = data.fields.profile_fields
-    if data.users is None:
+    if data.rows.users is None:
         sources = {data.fields.source(name) for name in names} - {None}
         return pa.table(
             {"user_id": pa.array([], pa.int64())}
             | {source: pa.array([], pa.string()) for source in sorted(map(str, sources))}
         )
-    return _read(data, data.users, {"user_id": (data.users.user_id, _number)}, names)
+    return _read(data, data.rows.users, {"user_id": (data.rows.users.user_id, _number)}, names)
 
 
 def ads(data: DataMap) -> pa.Table:
     """Ads with their flights: ad_id, start_ms, end_ms, and the columns of item fields."""
-    rows = data.ads
+    rows = data.rows.ads
     time = _time(rows.unit)
     columns: dict[str, tuple[str, Convert]] = {
         "ad_id": (rows.ad_id, _number),

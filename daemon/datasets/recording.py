@@ -47,7 +47,7 @@ class MappedRecording:
         self._events = parquet.events(data)
         self._ads = parquet.ads(data)
         if not self._events.num_rows:
-            raise Failed(f"{data.folder / data.events.files}: there is no event")
+            raise Failed(f"{data.folder / data.rows.events.files}: there is no event")
         self._times_ms = self._events["time_ms"].to_numpy()
         self._schema = data.fields
         self._topics = [kafka.topic(name) for name in (ADS, ADS_CONTROL, USER_EVENTS)]

@@ -47,7 +47,7 @@ zone = "Europe/Berlin"
 clock = "weekday"
 zone = "Europe/Berlin"
 
-[events]
+[files.events]
 files = "opens/*.parquet"
 user_id = "reader"
 time = "at"
@@ -55,11 +55,11 @@ action = "what"
 value = "seconds"
 fields = {story = "article"}
 
-[users]
+[files.users]
 files = "readers.parquet"
 user_id = "reader"
 
-[ads]
+[files.ads]
 files = "promotions.parquet"
 ad_id = "promotion"
 start = "shown_from"
@@ -67,7 +67,7 @@ end = "shown_to"
 unit = "s"
 fields = {story = "article"}
 
-[impressions]
+[files.impressions]
 files = "views.parquet"
 user_id = "reader"
 time = "at"
