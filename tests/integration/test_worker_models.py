@@ -261,7 +261,7 @@ def _assert_logged(
     encoder = Encoder(SCHEMA)
     asked = Request(
         encoder.profile(impression.user),
-        encoder.context(impression.context),
+        encoder.context(impression.context, impression.time_ms),
         impression.time_ms,
         as_the_models_read_it(encoder, world, user).history,
     )
