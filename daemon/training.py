@@ -18,7 +18,7 @@ from model.ranker import Ranker, train_ranker
 from model.retriever import Preset, Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
-from model.training import DEFAULTS, Options
+from model.training import DEFAULTS, Options, TrainingDiverged
 from stream.settings import Kafka
 
 from .datasets import complete_journey as journey
@@ -122,11 +122,11 @@ def train(
 
     Raises:
         ConfigurationError: the checkpoint to start from cannot be used.
-        Failed: there is too little to learn from.
+        Failed: there is too little to learn from, or the loss became no number.
     """
     try:
         return _TRAINERS[kind](lesson.tables, lesson.schema, preset, folder, progress, options)
-    except TablesInvalid as error:
+    except (TablesInvalid, TrainingDiverged) as error:
         raise Failed(str(error)) from error
     except CheckpointError as error:
         raise ConfigurationError(str(error)) from error

@@ -62,7 +62,8 @@ class Checkpoint:
         schema: the schema it was trained on.
         config: the model's own settings.
         metrics: what training measured.
-        data_window: first and last event time of its data, epoch ms.
+        data_window: first and last event time of its data, and since when it learned if that is
+            later, epoch ms.
         tensors: NumPy arrays by name.
     """
 

@@ -50,7 +50,8 @@ class MappedRecording:
             raise Failed(f"{data.folder / data.rows.events.files}: there is no event")
         self._times_ms = self._events["time_ms"].to_numpy()
         self._schema = data.fields
-        self._topics = [kafka.topic(name) for name in (ADS, ADS_CONTROL, USER_EVENTS)]
+        self._ads_topic, self._control_topic = kafka.topic(ADS), kafka.topic(ADS_CONTROL)
+        self._events_topic = kafka.topic(USER_EVENTS)
         self.first_ms = int(self._times_ms[0])
         self.end_ms = int(self._times_ms[-1]) + 1
         self.start_ms = self.end_ms if start_ms is None else start_ms
@@ -78,7 +79,7 @@ class MappedRecording:
                     value=values["value"],
                     features={n: (values[n],) for n in names if values[n] is not None},
                 )
-                yield self._topics[2], encode_id(values["user_id"]), encode_event(event), ()
+                yield self._events_topic, encode_id(values["user_id"]), encode_event(event), ()
 
     def ad_changes(self, time_ms: int) -> Iterator[Outgoing]:
         """At the start, every ad whose flight is not over: flights say when they are live."""
@@ -92,8 +93,8 @@ class MappedRecording:
             end_ms = min(values["end_ms"], MAX_TIME_MS)
             flight = Delivery(time_ms, start_ms=values["start_ms"], end_ms=end_ms)
             # The flight first: an ad without one would be live at once, and for ever.
-            yield self._topics[1], key, encode_delivery(flight), ()
-            yield self._topics[0], key, encode_ad(_ad(time_ms, values, names)), ()
+            yield self._control_topic, key, encode_delivery(flight), ()
+            yield self._ads_topic, key, encode_ad(_ad(time_ms, values, names)), ()
 
 
 def _ad(version: int, values: Mapping[str, Any], names: list[str]) -> Ad:

@@ -135,7 +135,7 @@ def train_ranker(
         schema=schema,
         config=settings,
         metrics=metrics,
-        data_window=tables.window(),
+        data_window=options.window(tables.window()),
         tensors=pack(model, calibration, examples.popularity),
         report=report.files(),
     )

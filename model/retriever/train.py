@@ -131,7 +131,7 @@ def train_retriever(
         schema=schema,
         config=settings.to_dict(),
         metrics=metrics,
-        data_window=tables.window(),
+        data_window=options.window(tables.window()),
         tensors=parts.pack(),
         report=report.files(),
     )

@@ -7,7 +7,7 @@ and from which examples, is each model's own.
 from __future__ import annotations
 
 from .device import autocast, pick_device, to_device
-from .loop import Curve, Descent, Rules, fit, one_cycle
+from .loop import Curve, Descent, Rules, TrainingDiverged, fit, one_cycle
 from .report import Gates, Reliability, Report
 from .run import DEFAULTS, Options, Run, Stage
 
@@ -22,6 +22,7 @@ __all__ = [
     "Rules",
     "Run",
     "Stage",
+    "TrainingDiverged",
     "autocast",
     "fit",
     "one_cycle",

@@ -23,6 +23,10 @@ from .run import Stage
 WARM_UP = 0.1
 
 
+class TrainingDiverged(RuntimeError):
+    """A step's loss is no number any more: the weights are lost."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """When a loop is reined in.
@@ -122,6 +126,11 @@ def fit(
     while loop.step < steps and not curve.exhausted(rules.patience):
         with autocast(device):
             loss = loss_at(loop.step)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"{stage.name}: the loss of step {loop.step} is {loss.item()}; look for extreme "
+                "values in the data, or train with a smaller learning rate"
+            )
         for descent in descents:
             descent.optimiser.zero_grad()
         loss.backward()

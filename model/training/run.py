@@ -44,6 +44,11 @@ class Options:
         """The options that a report names."""
         return {"since_ms": self.since_ms, "base": None if self.base is None else str(self.base)}
 
+    def window(self, window: Mapping[str, int]) -> dict[str, int]:
+        """A data window, with where learning begins if that is later than the data."""
+        since = {} if self.since_ms is None else {"since_ms": self.since_ms}
+        return {**window, **since}
+
     def identity(self) -> dict[str, Any]:
         """What of them decides which steps a run takes.
 

@@ -10,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.training import Curve, Descent, Options, Rules, Run, Stage, fit, one_cycle
+from model.training import (
+    Curve,
+    Descent,
+    Options,
+    Rules,
+    Run,
+    Stage,
+    TrainingDiverged,
+    fit,
+    one_cycle,
+)
 
 STEPS = 40
 KEEP_ALL = Options(save_every_s=0.0)
@@ -147,6 +157,24 @@ def test_gradients_are_clipped_and_their_norms_noted(tmp_path: Path) -> None:
     )
     assert curve.norms == [50.0]
     assert model.weight.item() == pytest.approx(-2.0)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    """One step later all weights would be none either, and a checkpoint of them worthless."""
+    model = nn.Linear(1, 1, bias=False)
+    weight = model.weight.item()
+    descent = one_cycle(torch.optim.SGD(model.parameters(), 0.0, momentum=0.9), 0.0, 4)
+    stage = Run(tmp_path / "out", {}, Options()).stage("fit")
+    with pytest.raises(TrainingDiverged, match="fit: the loss of step 2 is nan"):
+        fit(
+            model,
+            [descent],
+            4,
+            lambda step: model.weight.sum() * (math.nan if step == 2 else 1.0),
+            Rules(1.0),
+            stage,
+        )
+    assert model.weight.item() == weight
 
 
 def test_undefined_validations_do_not_stop_it(tmp_path: Path) -> None:
