@@ -5,6 +5,8 @@ What was planted in it is found by the whole: files, column map, training, repla
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,6 @@ from daemon.datasets.recording import MappedRecording
 from daemon.datasets.topics import training_tables as from_topics
 from daemon.demo.arrival import Arrival
 from daemon.process import WorkerProcess
-from daemon.replay import Replay
 from model.features import Encoder
 from model.schema import Schema
 from stream import topics
@@ -30,6 +31,8 @@ from stream.codec import encode_impression
 from stream.publish import Publisher
 from stream.records import Impression, ServedAd
 from stream.settings import Kafka
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MODELS = """
     [clock]
@@ -61,10 +64,10 @@ async def test_what_was_planted_in_another_data_set_is_served(
     state_dir: Path,
     write_config: Callable[..., Path],
 ) -> None:
-    await topics.create_missing(kafka)
-    async with Publisher(kafka) as publisher:
-        recording = MappedRecording(kafka, mapping.load(site.map))
-        await Replay(kafka, publisher, recording).until(recording.end_ms)
+    command = [sys.executable, "-m", "daemon", "replay", "--data", str(site.map)]
+    kafka_is = ["--bootstrap", kafka.bootstrap, "--prefix", kafka.prefix]
+    replay = await asyncio.create_subprocess_exec(*command, *kafka_is, cwd=ROOT)
+    assert await replay.wait() == 0
 
     readers = list(site.likes)[::2]
     config = write_config(state_dir, kafka, MODELS)
