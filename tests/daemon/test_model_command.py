@@ -23,6 +23,8 @@ def headwater(
 ) -> Headwater:
     """Runs a verb on checkpoints in a folder of their own; its exit code and its JSON."""
     monkeypatch.setenv("HEADWATER_WORKER__STATE_DIR", str(tmp_path))
+    # It would hold on to this test's stderr.
+    monkeypatch.setattr(cli, "configure_logging", lambda level: None)
 
     def run(*words: str) -> tuple[int, Any]:
         monkeypatch.setattr("sys.argv", ["headwater", "model", *words, "--json"])

@@ -99,6 +99,8 @@ def test_what_cannot_be_trained_says_why(
     code: int,
     said: str,
 ) -> None:
+    # It would hold on to this test's stderr.
+    monkeypatch.setattr(cli, "configure_logging", lambda level: None)
     # As the command would set it for itself by starting anew.
     monkeypatch.setattr("daemon.environment.prepare", lambda worker: None)
     words = [word.format(map=site.map) for word in words]
