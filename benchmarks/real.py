@@ -129,7 +129,7 @@ def _queries(
         for question in week.questions:
             request = Request(
                 profile=encoder.profile(question.profile),
-                context=encoder.context(question.context),
+                context=encoder.context(question.context, question.now_ms),
                 now_ms=question.now_ms,
                 history=encoded.read(question.user_id),
             )
