@@ -110,7 +110,7 @@ class Run:
 
     def finish(self) -> None:
         """The checkpoint is there: forget the rest."""
-        self._path.unlink(missing_ok=True)
+        state.forget(self._path)
 
     def _restore(self, name: str) -> dict[str, Any] | None:
         kept = self._stage

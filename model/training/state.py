@@ -30,7 +30,7 @@ def write(path: Path, tree: Any) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_fold(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
+    fresh = _fresh(path)
     save_file(tensors, fresh, metadata={_TREE: text})
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
@@ -46,6 +46,16 @@ def read(path: Path) -> Any:
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
     return _unfold(folded, tensors)
+
+
+def forget(path: Path) -> None:
+    """Remove a state, and what a write that was killed has left beside it."""
+    for left in (path, _fresh(path)):
+        left.unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _fold(tree: Any, tensors: dict[str, Tensor]) -> Any:

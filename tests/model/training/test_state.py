@@ -52,6 +52,9 @@ def test_a_torn_write_leaves_the_state_before(tmp_path: Path) -> None:
     assert state.read(tmp_path / "run") == {"step": 1}
     state.write(tmp_path / "run", {"step": 2})
     assert state.read(tmp_path / "run") == {"step": 2}
+    (tmp_path / "run.new").write_bytes(b"half of it")
+    state.forget(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_only_code_could_restore_is_refused(tmp_path: Path) -> None:
