@@ -18,7 +18,8 @@ from .dictionary import FeatureDictionary
 from .division import Found, SearchThreads, divided, merged
 from .errors import InvalidQuery
 from .kernels.cpu.dense import dense
-from .kernels.cpu.score import NARROW_SHARE, mark, most_postings, score
+from .kernels.cpu.mark import mark
+from .kernels.cpu.score import NARROW_SHARE, most_postings, score
 from .kernels.cpu.shards import BLOCK_SLOTS, PAGE_SLOTS
 from .kernels.cpu.states import ACTIVE, FUNDED
 from .kernels.cpu.topk import topk

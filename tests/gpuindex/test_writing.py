@@ -16,6 +16,7 @@ from gpuindex.kernels.cpu import (
     deliver,
     dense,
     encodings,
+    mark,
     score,
     topk,
 )
@@ -271,7 +272,7 @@ def test_kernels_have_the_one_signature_that_is_written_down() -> None:
         deliver.deliver,
         deliver.supersede,
         dense.dense,
-        score.mark,
+        mark.mark,
         score.most_postings,
         score.score,
         topk.topk,

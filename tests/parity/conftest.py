@@ -19,6 +19,7 @@ from gpuindex.columns import AdColumns
 from gpuindex.kernels.cpu import build as cpu_build
 from gpuindex.kernels.cpu import compact as cpu_compact
 from gpuindex.kernels.cpu import dense as cpu_dense
+from gpuindex.kernels.cpu import mark as cpu_mark
 from gpuindex.kernels.cpu import score as cpu_score
 from gpuindex.kernels.cpu import topk as cpu_topk
 from gpuindex.kernels.cuda import build as cuda_build
@@ -85,7 +86,7 @@ CPU_OPERATIONS = {
     "fold": cpu_compact.fold,
     "label": cpu_compact.label,
     "sort_by_label": cpu_compact.sort_by_label,
-    "mark": cpu_score.mark,
+    "mark": cpu_mark.mark,
 }
 
 
