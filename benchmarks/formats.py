@@ -47,7 +47,9 @@ EVENT = UserEvent(
 
 
 def message(value: bytes, form: Format) -> Any:
-    return SimpleNamespace(key=b"10297431", value=value, headers=[header_of(form)])
+    return SimpleNamespace(
+        key=b"10297431", value=value, headers=[header_of(form)], partition=0, offset=0
+    )
 
 
 def works() -> dict[str, Callable[[], object]]:

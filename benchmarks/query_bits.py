@@ -19,7 +19,7 @@ from daemon import models, quality
 from daemon.clock import ReplayClock
 from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
-from daemon.histories import EncodedHistories
+from daemon.histories import EncodedHistories, Expiry
 from daemon.impressions import Impressions
 from daemon.index_writer import Published
 from daemon.scoring import Scorer
@@ -56,10 +56,13 @@ class WeekOfAds:
         return Scorer(
             models=self._served,
             features=self._features,
-            histories=EncodedHistories(self._store, encoder, len(self.questions)),
+            histories=EncodedHistories(
+                self._store, encoder, self._settings.history.memory_budget_bytes
+            ),
             published=lambda: self._published,
-            event_offsets=dict,
+            event_offsets=self._store.next_offsets,
             events=self._store.read,
+            expiry=Expiry(ReplayClock(), max_age_days=0),
             clock=ReplayClock(),
             settings=self._settings.scoring,
             query_bits=bits,

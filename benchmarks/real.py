@@ -26,11 +26,13 @@ from model.features import Request
 from stream.codec import decode_ad, decode_event
 from stream.histories import HistoryStore
 from stream.settings import Kafka
-from stream.topics import ADS
+from stream.topics import ADS, USER_PARTITIONS
 
 from .workload import Ads, Weighted, Workload
 
 KAFKA = Kafka("", "")
+# All partitions of the users: their histories are here.
+HELD = dict.fromkeys(range(USER_PARTITIONS), 0)
 
 RETRIEVER = "retriever-demo"
 
@@ -80,7 +82,7 @@ def histories(week: int, user_ids: Iterable[int], settings: Settings, folder: Pa
     store = HistoryStore.open(folder, settings.history.events)
     past = recording.events(recording.first_ms, recording.start_ms)
     events = [Record(*record) for record in past if record[1] in keys]
-    store.apply([decode_event(record, recording.start_ms) for record in events], {})
+    store.apply([decode_event(record, recording.start_ms) for record in events], HELD)
     return store
 
 
@@ -125,7 +127,7 @@ def _queries(
     with TemporaryDirectory() as folder:
         user_ids = [question.user_id for question in week.questions]
         store = histories(QUALITY_WEEKS[0], user_ids, settings, Path(folder))
-        encoded = EncodedHistories(store, encoder, count)
+        encoded = EncodedHistories(store, encoder, settings.history.memory_budget_bytes)
         for question in week.questions:
             request = Request(
                 profile=encoder.profile(question.profile),

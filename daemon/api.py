@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -26,10 +27,11 @@ from stream.codec import (
 )
 from stream.errors import RequestRejected
 from stream.formats import JSON, by_content_type
-from stream.records import ErrorBody
+from stream.records import ErrorBody, Explanation
 
 from .clock import wall_ms
 from .digests import parse_parts
+from .requests import failed
 from .scoring import RequestRefused
 
 if TYPE_CHECKING:
@@ -45,7 +47,10 @@ STATUS_OF_CODE = {
     "stale": HTTPStatus.GATEWAY_TIMEOUT,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
     "not_found": HTTPStatus.NOT_FOUND,
+    "not_owner": HTTPStatus.MISDIRECTED_REQUEST,
 }
+# An operator's command waits out a take-over.
+USER_PATIENCE_S = 30.0
 # A request holds at most 4,096 features; longer bodies are a mistake.
 MAX_BODY_BYTES = 1 << 20
 
@@ -61,6 +66,8 @@ def application(worker: Worker) -> web.Application:
             web.get("/v1/status", routes.status),
             web.get("/v1/ads/{ad_id}", routes.ad),
             web.get("/v1/digest", routes.digest),
+            web.get("/v1/users/{user_id}", routes.user),
+            web.delete("/v1/users/{user_id}", routes.erase),
         ]
     )
     app.add_routes(exporter.routes(worker.readiness))
@@ -86,7 +93,15 @@ class Routes:
             return error(rejected.code, rejected.message)
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
-        response = await self._worker.desk.answer(request, received_ms)
+        patience_s = self._worker.desk.patience_for_user_s(request, received_ms)
+        match await self._worker.elsewhere(http, request.user_id, patience_s):
+            case web.Response() as forwarded:
+                return forwarded
+            case ErrorBody() as refusal:
+                REQUESTS.labels(refusal.code).inc()
+                response = failed(request, refusal)
+            case None:
+                response = await self._worker.desk.answer(request, received_ms)
         status = HTTPStatus.OK
         if response.error is not None:
             status = STATUS_OF_CODE.get(response.error.code, HTTPStatus.BAD_REQUEST)
@@ -100,7 +115,15 @@ class Routes:
             request, ad_id = decode_explain_body(await http.read())
         except RequestRejected as rejected:
             return error(rejected.code, rejected.message)
-        answer = await self._worker.desk.explain(request, ad_id)
+        patience_s = self._worker.desk.patience_for_user_s(request, wall_ms())
+        answer: Explanation | ErrorBody
+        match await self._worker.elsewhere(http, request.user_id, patience_s):
+            case web.Response() as forwarded:
+                return forwarded
+            case ErrorBody() as refusal:
+                answer = refusal
+            case None:
+                answer = await self._worker.desk.explain(request, ad_id)
         if isinstance(answer, ErrorBody):
             return error(answer.code, answer.message)
         return web.Response(body=encode_explanation(answer), content_type="application/json")
@@ -116,6 +139,32 @@ class Routes:
         except ValueError as invalid:
             return error("invalid_field", str(invalid))
         return web.json_response(self._worker.ad(ad_id))
+
+    async def user(self, http: web.Request) -> web.Response:
+        """`GET /v1/users/{user_id}`: what the owner keeps of a user."""
+        return await self._about_user(http, self._worker.user)
+
+    async def erase(self, http: web.Request) -> web.Response:
+        """`DELETE /v1/users/{user_id}`: gone for good when it is answered."""
+        return await self._about_user(http, self._worker.erase)
+
+    async def _about_user(
+        self, http: web.Request, answer: Callable[[int], Awaitable[dict[str, Any]]]
+    ) -> web.Response:
+        """Let the user's owner answer, on whichever worker that is."""
+        try:
+            user_id = parse_id(http.match_info["user_id"])
+        except ValueError as invalid:
+            return error("invalid_field", str(invalid))
+        match await self._worker.elsewhere(http, user_id, USER_PATIENCE_S):
+            case web.Response() as forwarded:
+                return forwarded
+            case ErrorBody(code=code, message=message):
+                return error(code, message)
+        try:
+            return web.json_response(await answer(user_id))
+        except RequestRefused as refused:
+            return error(refused.code, refused.message)
 
     async def digest(self, http: web.Request) -> web.Response:
         """`GET /v1/digest`: a digest of all ads, `?parts=1,2` to list those of some parts."""

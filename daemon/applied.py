@@ -32,7 +32,7 @@ class Applied:
         self._closed: str | None = None
 
     def begin(self, topic: str, next_offsets: Mapping[int, int]) -> None:
-        """A loop is about to read `topic`, from these offsets on."""
+        """A loop is about to read these partitions of `topic`, from these offsets on."""
         self._next_offsets[topic] = dict(next_offsets)
         self._heard_ms[topic] = 0.0
 
@@ -125,9 +125,10 @@ class Applied:
         for topic, wanted in next_offsets.items():
             applied = self._next_offsets[topic]
             for partition, offset in wanted.items():
-                if applied[partition] < offset:
+                # A partition that moved away meanwhile is not read here any more.
+                at = applied.get(partition)
+                if at is None or at < offset:
                     return (
-                        f"{topic} partition {partition} is applied up to offset "
-                        f"{applied[partition]}, not {offset}"
+                        f"{topic} partition {partition} is applied up to offset {at}, not {offset}"
                     )
         return None

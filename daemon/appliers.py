@@ -20,6 +20,7 @@ from gpuindex import AdBatch
 from monitoring.metrics import (
     AD_FRESHNESS,
     RECORDS_APPLIED,
+    RECORDS_MISPLACED,
     RECORDS_SKIPPED,
 )
 from stream.codec import Message, decode_ad, decode_control, decode_event
@@ -180,12 +181,22 @@ class ControlApplier:
 
 
 class EventsApplier:
-    """`user-events`: the users' histories."""
+    """`user-events`: the users' histories.
+
+    Args:
+        store: the histories.
+        clock: what events of the future are held against.
+        default: the format of records whose headers name none.
+        erased: told how many users a batch has erased, if any.
+    """
 
     topic = USER_EVENTS
 
-    def __init__(self, store: HistoryStore, clock: Clock, default: Format) -> None:
+    def __init__(
+        self, store: HistoryStore, clock: Clock, default: Format, erased: Callable[[int], None]
+    ) -> None:
         self._store = store
+        self._erased = erased
         self._clock = clock
         self._default = default
 
@@ -199,6 +210,10 @@ class EventsApplier:
         )
 
     def apply(self, batch: Batch[list[EventRecord]], next_offsets: Mapping[int, int]) -> None:
-        """Store the events and the offsets in one write."""
-        self._store.apply(batch.content, next_offsets)
-        RECORDS_APPLIED.labels(self.topic).inc(len(batch.content))
+        """Store the events and the offsets, and erase users, in one write."""
+        applied = self._store.apply(batch.content, next_offsets)
+        RECORDS_APPLIED.labels(self.topic).inc(applied.applied + applied.erased)
+        RECORDS_SKIPPED.labels(self.topic, "erased").inc(applied.skipped)
+        RECORDS_MISPLACED.labels(self.topic).inc(applied.misplaced)
+        if applied.erased:
+            self._erased(applied.erased)

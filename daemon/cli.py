@@ -25,6 +25,7 @@ from .commands import (
     status,
     topics,
     train,
+    user,
     verify,
 )
 from .commands.output import say
@@ -42,6 +43,7 @@ app.add_typer(broker.app, name="broker")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
+app.add_typer(user.app, name="user")
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)

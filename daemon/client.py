@@ -47,6 +47,10 @@ class WorkerClient:
         """POST a JSON object and read the one that answers, an error object included."""
         return self._object(await self._ask("POST", path, json.dumps(body).encode()))
 
+    async def delete(self, path: str) -> dict[str, Any]:
+        """DELETE, answered with a JSON object, an error object included."""
+        return self._object(await self._ask("DELETE", path))
+
     async def text(self, path: str) -> str:
         """GET a page as text."""
         return (await self._ask("GET", path)).decode()

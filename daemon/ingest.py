@@ -10,6 +10,7 @@ records find no room waits without losing any.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +24,7 @@ from monitoring.activity import Activity
 from monitoring.freshness import LagTracker
 from monitoring.metrics import INTAKE_PAUSED, UNKNOWN_KEYS
 from stream.codec import Message
-from stream.errors import Reason, Rejected
+from stream.errors import Reason, Rejected, StreamError
 from stream.reader import TopicReader
 
 from .applied import Applied
@@ -101,6 +102,7 @@ class IngestLoop(Generic[Content]):
         self._upkeep = upkeep
         self._paused: str | None = None
         self._standing: str | None = None
+        self._moves: deque[tuple[Mapping[int, int], asyncio.Future[None]]] = deque()
         INTAKE_PAUSED.labels(applier.topic).set(0)
         applied.begin(applier.topic, reader.positions()[self._topic])
 
@@ -117,6 +119,7 @@ class IngestLoop(Generic[Content]):
     async def run(self) -> None:
         """Read and apply for ever."""
         while True:
+            await self._move()
             messages = await self._reader.read(self._settings.poll_ms, self._settings.batch_records)
             fetched_ms = wall_ms()
             next_offsets = self._reader.positions()[self._topic]
@@ -132,6 +135,19 @@ class IngestLoop(Generic[Content]):
             await self._passed(next_offsets, messages, heard_ms)
             if self._upkeep is not None:
                 await self._thread.run(self._upkeep)
+
+    async def follow(self, partitions: Mapping[int, int]) -> None:
+        """Read exactly these partitions from the next batch on; returns when that is so.
+
+        Args:
+            partitions: number -> where to begin, if it is not read already.
+
+        Raises:
+            StreamError: as `TopicReader.follow`.
+        """
+        moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._moves.append((partitions, moved))
+        await moved
 
     async def caught_up(self) -> None:
         """Wait until everything that is on the topic now has been applied."""
@@ -150,6 +166,25 @@ class IngestLoop(Generic[Content]):
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._applied.reach({self.applier.topic: ends})
+
+    async def _move(self) -> None:
+        """Between two batches: nothing that was read is left to apply."""
+        topic = self.applier.topic
+        while self._moves:
+            partitions, moved = self._moves.popleft()
+            before = self._reader.positions()[self._topic]
+            try:
+                await self._reader.follow(partitions)
+            except StreamError as error:
+                if not moved.cancelled():
+                    moved.set_exception(error)
+                continue
+            after = self._reader.positions()[self._topic]
+            for partition in before.keys() - after.keys():
+                self._lag.forget(topic, partition)
+            self._applied.begin(topic, after)
+            if not moved.cancelled():
+                moved.set_result(None)
 
     def _note_fetched(self, messages: Sequence[Message]) -> None:
         # Records come in order within a partition: the first is the oldest.

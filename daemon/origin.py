@@ -110,6 +110,10 @@ class Origin:
             "topics": {self.kafka.topic(name): self.cluster.topics[name].id for name in names},
         }
 
+    def topic(self, name: str) -> str:
+        """A topic, and on which cluster: what its offsets are of."""
+        return f"{self.cluster.id} {self.kafka.topic(name)} {self.cluster.topics[name].id}"
+
     def refusal(
         self, identity: Any, offsets: Offsets, complete_ms: int
     ) -> tuple[Refusal, str] | None:
@@ -138,32 +142,6 @@ class Origin:
                         f"{topic} partition {partition} has offsets {start} to {end}, not {offset}"
                     )
         return None
-
-    def event_offsets(self, next_offsets: Mapping[int, int]) -> dict[int, int]:
-        """Where to go on reading `user-events`, from where the histories say.
-
-        Events that have expired are gone for everybody, and the histories stay. When the topic
-        has lost its newest, it is read from its beginning: events that are known are recognised.
-        """
-        found = dict(next_offsets)
-        for partition, offset in next_offsets.items():
-            start = self.starts[USER_EVENTS].get(partition, 0)
-            end = self.ends[USER_EVENTS].get(partition, 0)
-            if start <= offset <= end:
-                continue
-            found[partition] = start
-            lost = "expired" if offset < start else "newest_lost"
-            RECORDS_EXPIRED.labels(USER_EVENTS).inc(max(start - offset, 0))
-            log.error(
-                "events_missing",
-                why=lost,
-                partition=partition,
-                wanted=offset,
-                first=start,
-                end=end,
-                going_on_at=start,
-            )
-        return found
 
     def claim(self, folder: Path) -> None:
         """Bind a worker's folder to these topics; histories of a topic that is gone are deleted.
@@ -239,3 +217,35 @@ def _claimed(folder: Path) -> Identity | None:
     path = folder / ORIGIN
     identity: Identity | None = json.loads(path.read_text()) if path.exists() else None
     return identity
+
+
+def where_to_go_on(
+    next_offsets: Mapping[int, int], bounds: Mapping[int, tuple[int, int]]
+) -> dict[int, int]:
+    """Where to go on reading `user-events`, from where the histories say.
+
+    Events that have expired are gone for everybody, and the histories stay. When the topic has lost
+    its newest, it is read from its beginning: events that are known are recognised.
+
+    Args:
+        next_offsets: by partition.
+        bounds: partition -> its oldest offset and the one after its newest.
+    """
+    found = dict(next_offsets)
+    for partition, offset in next_offsets.items():
+        start, end = bounds[partition]
+        if start <= offset <= end:
+            continue
+        found[partition] = start
+        lost = "expired" if offset < start else "newest_lost"
+        RECORDS_EXPIRED.labels(USER_EVENTS).inc(max(start - offset, 0))
+        log.error(
+            "events_missing",
+            why=lost,
+            partition=partition,
+            wanted=offset,
+            first=start,
+            end=end,
+            going_on_at=start,
+        )
+    return found

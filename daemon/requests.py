@@ -99,7 +99,7 @@ class RequestDesk:
         """
         if (refused := self._refused()) is not None:
             REQUESTS.labels(refused.code).inc()
-            return _failed(request, refused)
+            return failed(request, refused)
         await self._free.acquire()
         return await self._answer(request, written_ms)
 
@@ -112,22 +112,27 @@ class RequestDesk:
 
     async def accept(self, message: Message) -> None:
         """Take a record of `score-requests`; waits for a place in the queue, not for the score."""
-        unknown: Counter[str] = Counter()
-        try:
-            form = format_of(message.headers, self._default)
-        except Rejected as error:
-            REQUESTS.labels(error.reason.value).inc()
-            await self._rejections.settle([(message, error)])
-            return
-        try:
-            request = decode_request(message.key, message.value, unknown, form)
-        except RequestRejected as error:
-            await self._reject(message, error, form)
-            return
-        for topic, keys in unknown.items():
-            UNKNOWN_KEYS.labels(topic).inc(keys)
-        await self._free.acquire()
-        self._later(self._answer_record(request, message.timestamp, form))
+        if (read := await self._read(message)) is not None:
+            await self._free.acquire()
+            self._later(self._answer_record(read[0], message.timestamp, read[1]))
+
+    def patience_for_user_s(self, request: ScoreRequest, written_ms: int) -> float:
+        """How long a caller's request can wait for a user who is on the move."""
+        patience_ms = self._settings.max_wait_ms
+        if request.deadline_ms is not None:
+            patience_ms = written_ms + request.deadline_ms - wall_ms()
+        return max(patience_ms, 0) / 1e3
+
+    async def refuse(self, message: Message, error: ErrorBody) -> None:
+        """Answer a record of `score-requests` with an error."""
+        if (read := await self._read(message)) is not None:
+            REQUESTS.labels(error.code).inc()
+            await self._respond(failed(read[0], error), read[1])
+
+    async def between_scores(self, call: Callable[[], None]) -> None:
+        """Run a call on the scoring thread, after what is there already; not when it has ended."""
+        if not self._closed:
+            await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def drain(self) -> None:
         """Wait until all that is here is answered and logged, then end the scoring thread.
@@ -140,12 +145,30 @@ class RequestDesk:
             await asyncio.sleep(DRAIN_POLL_S)
         self._thread.shutdown(wait=False)
 
+    async def _read(self, message: Message) -> tuple[ScoreRequest, Format] | None:
+        """The request in a record, and its format; None when it is none, which is settled."""
+        unknown: Counter[str] = Counter()
+        try:
+            form = format_of(message.headers, self._default)
+        except Rejected as error:
+            REQUESTS.labels(error.reason.value).inc()
+            await self._rejections.settle([(message, error)])
+            return None
+        try:
+            request = decode_request(message.key, message.value, unknown, form)
+        except RequestRejected as error:
+            await self._reject(message, error, form)
+            return None
+        for topic, keys in unknown.items():
+            UNKNOWN_KEYS.labels(topic).inc(keys)
+        return request, form
+
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         """Answer a request that has a place in the queue, and give the place back."""
         began_s = time.perf_counter()
         scored = await self._outcome(self._score, request, written_ms, written_ms)
         if isinstance(scored, ErrorBody):
-            response = _failed(request, scored)
+            response = failed(request, scored)
         else:
             response = scored.response
             if scored.impression is not None:
@@ -283,6 +306,6 @@ class RequestDesk:
             log.error("response_not_published", request_id=response.request_id, error=str(error))
 
 
-def _failed(request: ScoreRequest, error: ErrorBody) -> ScoreResponse:
+def failed(request: ScoreRequest, error: ErrorBody) -> ScoreResponse:
     """An answer that says why there is none."""
     return ScoreResponse(request_id=request.request_id, user_id=request.user_id, error=error)

@@ -20,6 +20,8 @@ from gpuindex import Candidates, Query, SearchThreads, explain
 from model.features import Encoder, Request
 from model.value import FACTORS
 from monitoring.metrics import CANDIDATES, REQUEST_SECONDS
+from stream.codec import encode_id
+from stream.placement import partition_of
 from stream.records import (
     Explanation,
     Impression,
@@ -29,12 +31,12 @@ from stream.records import (
     ScoreResponse,
     UserEvent,
 )
-from stream.topics import USER_EVENTS
+from stream.topics import USER_EVENTS, USER_PARTITIONS
 
 from .clock import Clock
 from .features import FeatureMap
 from .frequency import capped
-from .histories import EncodedHistories
+from .histories import EncodedHistories, Expiry
 from .impressions import Impressions
 from .index_writer import Published
 from .models import NONE, Models
@@ -121,7 +123,8 @@ class Scorer:
         histories: EncodedHistories | None,
         published: Callable[[], Published],
         event_offsets: Callable[[], dict[int, int]],
-        events: Callable[[int], list[UserEvent]],
+        events: Callable[[int, int], list[UserEvent]],
+        expiry: Expiry,
         clock: Clock,
         settings: ScoringSection,
         query_bits: int,
@@ -133,6 +136,7 @@ class Scorer:
         self._published = published
         self._event_offsets = event_offsets
         self._events = events
+        self._expiry = expiry
         self._clock = clock
         self._settings = settings
         self._query_bits = query_bits
@@ -265,7 +269,15 @@ class Scorer:
             among = np.unique(np.array(request.candidates, np.int64))
             cut = len(among)
         query = self._query(request, user, now_ms)
+        self._check_owned(request.user_id)
         return _Asked(published, event_offsets, user, query, among, max(request.k, cut))
+
+    def _check_owned(self, user_id: int) -> None:
+        """After reading the history: it was whole if its partition is still here."""
+        partition = partition_of(encode_id(user_id), USER_PARTITIONS)
+        if partition not in self._event_offsets():
+            detail = f"partition {partition} has just moved to another worker; ask again"
+            raise RequestRefused("not_owner", detail)
 
     def _user(self, request: ScoreRequest, now_ms: int) -> Request | None:
         """The user's side as the models read it; None without any model."""
@@ -276,7 +288,7 @@ class Scorer:
             profile=encoder.profile(request.user),
             context=encoder.context(request.context, now_ms),
             now_ms=now_ms,
-            history=self._histories.read(request.user_id),
+            history=self._histories.read(request.user_id, self._expiry.before_ms(now_ms)),
         )
 
     def _query(self, request: ScoreRequest, user: Request | None, now_ms: int) -> Query:
@@ -307,7 +319,10 @@ class Scorer:
         """Ads that the user has seen often enough."""
         if request.frequency_cap is None:
             return np.zeros(0, np.int64)
-        return capped(request.frequency_cap, lambda: self._events(request.user_id), now_ms)
+        after_ms = self._expiry.before_ms(now_ms)
+        return capped(
+            request.frequency_cap, lambda: self._events(request.user_id, after_ms), now_ms
+        )
 
     def _rank(
         self, request: ScoreRequest, user: Request | None, published: Published, found: Candidates

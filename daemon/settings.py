@@ -89,6 +89,12 @@ class WorkerSection(Section):
     )
     host: str = Field(default="127.0.0.1", description="address of the HTTP server")
     port: int = Field(default=8080, ge=0, le=65_535, description="its port; 0 picks a free one")
+    advertised_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/]+)?$",
+        description="where other workers and callers reach it; empty: http://host:port, or by the "
+        "machine's name if host is every address",
+    )
     threads: int = Field(default=1, ge=1, le=64, description="threads of torch inside one request")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe event that is logged"
@@ -140,8 +146,19 @@ class HistorySection(Section):
     events: int = Field(
         default=1_024, ge=1, le=16_384, description="newest events kept of one user"
     )
-    encoded_users: int = Field(
-        default=4_096, ge=1, description="histories kept ready for the models"
+    max_age_days: float = Field(
+        default=0, ge=0, description="events that are older do not count and are deleted; 0: none"
+    )
+    memory_budget_bytes: int = Field(
+        default=256 << 20, ge=0, description="memory for histories kept ready for the models"
+    )
+    checkpoint_interval_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="seconds between writings of the users that changed to `user-histories`",
+    )
+    checkpoint_bytes_per_s: int = Field(
+        default=4 << 20, ge=1_024, description="most bytes a second written there"
     )
 
 
@@ -187,6 +204,11 @@ class ScoringSection(Section):
         default=256,
         ge=1,
         description="requests that may wait for scoring, and as many more for a state",
+    )
+    max_parked: int = Field(
+        default=10_000,
+        ge=1,
+        description="requests that may wait for users on their way to this worker",
     )
     max_wait_ms: int = Field(
         default=5_000,

@@ -22,29 +22,34 @@ from aiohttp import web
 from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
 from monitoring.loop import watch_event_loop
+from monitoring.metrics import HISTORY_BYTES
 from stream import topics
 from stream.formats import FORMATS
 from stream.histories import HistoryStore
 from stream.publish import Publisher
 from stream.reader import TopicReader
+from stream.records import ErrorBody
 from stream.requests import RequestAgent
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 from . import api, cluster, contact, device, models, watchdog
 from .applied import Applied
-from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .catchup import Progress, catch_up
+from .checkpoints import Checkpoints
 from .clock import Clock, ReplayClock, WallClock, wall_ms
 from .contact import KafkaContact
+from .departures import Departures
 from .grace import Grace
-from .histories import EncodedHistories
+from .histories import EncodedHistories, Expiry
 from .impressions import Impressions
 from .index_writer import IndexWriter
 from .ingest import IngestLoop, IntakeThread
+from .loops import Loops
+from .membership import Membership
 from .models import Models
 from .origin import AD_TOPICS, HISTORIES, READ_TOPICS, Origin, refuse_foreign
 from .pending import PendingWatch
-from .rejections import Policy, Rejections
+from .rejections import Rejections
 from .requests import RequestDesk
 from .scoring import RequestRefused, Scorer
 from .settings import Settings
@@ -58,6 +63,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # About as many containers as one batch of events holds.
 GC_YOUNG_OBJECTS = 50_000
 AGENT_CHECK_S = 1.0
+# A server on these is reached by the machine's name.
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
 # All clients together must end well within the 30 s that orchestrators wait by default.
 STOP_PART_S = 5.0
 # A full queue of slow requests.
@@ -83,6 +90,7 @@ class Worker:
         self._listener = listener
         self._device = device.choose(settings.index)
         self._state: State | None = None
+        self._membership: Membership | None = None
         self._kafka = cluster.kafka(settings.kafka, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
         self._lag = LagTracker()
@@ -145,6 +153,7 @@ class Worker:
             },
             "replay": {topic: replay.status() for topic, replay in self._replays.items()},
             "device": self._device,
+            **(self._membership.status() if self._membership else {}),
             **(self._state.status() if self._state else NOTHING_OPEN),
         }
 
@@ -165,6 +174,31 @@ class Worker:
         """
         return self._opened().ad(ad_id)
 
+    async def user(self, user_id: int) -> dict[str, Any]:
+        """What `GET /v1/users/{user_id}` answers.
+
+        Raises:
+            RequestRefused: the users are not here yet.
+        """
+        return await asyncio.to_thread(self._joined().users.show, user_id)
+
+    async def erase(self, user_id: int) -> dict[str, Any]:
+        """What `DELETE /v1/users/{user_id}` answers.
+
+        Raises:
+            RequestRefused: as `user`, or it is not done in time.
+            PublishFailed: Kafka did not take the record of it.
+        """
+        return await self._joined().users.erase(user_id)
+
+    async def elsewhere(
+        self, http: web.Request, user_id: int, patience_s: float
+    ) -> web.Response | ErrorBody | None:
+        """What answers a request about a user of another worker; None if the user is here."""
+        if self._membership is None or not self.readiness.ready:
+            return None  # the caller is told what this worker waits for
+        return await self._membership.elsewhere(http, user_id, patience_s)
+
     async def digest(self, listed: Collection[int]) -> dict[str, Any]:
         """What `GET /v1/digest` answers.
 
@@ -175,9 +209,17 @@ class Worker:
 
     def _opened(self) -> State:
         if self._state is None:
-            reasons = self.readiness.reasons().items()
-            raise RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
+            raise self._not_ready()
         return self._state
+
+    def _joined(self) -> Membership:
+        if self._membership is None or not self.readiness.ready:
+            raise self._not_ready()
+        return self._membership
+
+    def _not_ready(self) -> RequestRefused:
+        reasons = self.readiness.reasons().items()
+        return RequestRefused("not_ready", "; ".join(f"{k}: {v}" for k, v in reasons))
 
     def _close_state(self) -> None:
         self._state = None
@@ -197,12 +239,17 @@ class Worker:
             writer = await self._intake.run(
                 IndexWriter.open, settings, loaded, self._clock, self._device, origin
             )
-            store = HistoryStore.open(settings.worker_folder / HISTORIES, settings.history.events)
+            source = origin.topic(USER_EVENTS)
+            store = HistoryStore.open(
+                settings.worker_folder / HISTORIES, settings.history.events, source
+            )
             stack.callback(store.close)
             publisher = Publisher(self._kafka)
             await publisher.start()
             stack.push_async_callback(_stop_in_time, "publisher", publisher.stop)
-            scorer = self._scorer(loaded, writer, store)
+            expiry = Expiry(self._clock, settings.history.max_age_days)
+            histories = self._histories(loaded, store)
+            scorer = self._scorer(loaded, writer, store, histories, expiry)
             desk = RequestDesk(
                 scorer,
                 self.readiness,
@@ -223,8 +270,44 @@ class Worker:
 
             # Batches in work are applied before the histories are closed.
             stack.push_async_callback(_stop_in_time, "intake", self._intake.idle)
-            self._ingest = await self._loops(stack, publisher, state, origin)
+            checkpoints = Checkpoints(store, self._intake, self._kafka, source, settings.history)
+            forget = partial(desk.between_scores, histories.forget_changed)
+            departures = Departures(store, checkpoints, forget)
+            events_reader = TopicReader(self._kafka, [self._kafka.topic(USER_EVENTS)], only=())
+            loops = Loops(
+                self._kafka,
+                settings,
+                self.readiness,
+                self._intake,
+                self._lag,
+                self._applied,
+                self._clock,
+                publisher,
+            )
+            stack.push_async_callback(_stop_in_time, "readers", loops.stop)
+            self._ingest = await loops.start(state, events_reader, expiry, departures.note)
             stack.push_async_callback(self._snapshot, writer)
+            stack.push_async_callback(_stop_in_time, "checkpoints", checkpoints.close)
+            membership = Membership(
+                settings,
+                self._kafka,
+                store,
+                source,
+                self._intake,
+                events_reader,
+                self._ingest[-1],
+                self._applied,
+                checkpoints,
+                departures,
+                desk,
+                publisher,
+                self._clock,
+                expiry,
+                partial(catch_up, self._ingest[-1], partial(self._replaying, USER_EVENTS)),
+                partial(self._replayed, USER_EVENTS),
+            )
+            stack.push_async_callback(_stop_in_time, "directory", membership.stop)
+            await membership.start(self._advertised_url())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             watching = Watchdog(self._watches(desk), settings.watchdog, self.readiness, self._grace)
             group.create_task(self._part("watchdog", watching.run()))
@@ -233,20 +316,21 @@ class Worker:
             group.create_task(self._part("snapshots", self._snapshots(writer)))
             for ingest in self._ingest:
                 group.create_task(self._part(ingest.applier.topic, ingest.run()))
-                await catch_up(ingest, partial(self._replaying, ingest.applier.topic))
-                self._replayed(ingest.applier.topic)
+                if ingest.applier.topic in AD_TOPICS:
+                    await catch_up(ingest, partial(self._replaying, ingest.applier.topic))
+                    self._replayed(ingest.applier.topic)
 
-            agent = RequestAgent(
-                self._kafka,
-                settings.kafka.group,
-                settings.worker.id,
-                settings.worker_folder / "faust",
-                desk.accept,
-            )
+            for name, part in membership.parts().items():
+                group.create_task(self._part(name, part))
             stack.push_async_callback(_stop_in_time, "requests", desk.drain, DRAIN_S)
+            stack.push_async_callback(_stop_in_time, "membership", membership.leave)
             # Before the agent starts: the first request may be there already.
             self.readiness.meet("requests")
+            self._membership = membership
+            agent = membership.agent
             stack.push_async_callback(_stop_in_time, "request agent", agent.stop)
+            # Before the partitions go to others: these have less to read then.
+            stack.push_async_callback(_stop_in_time, "last checkpoints", checkpoints.write_all)
             await agent.start()
             group.create_task(self._part("request agent", _watch(agent)))
             pending = PendingWatch(self._kafka, (*AD_TOPICS, USER_EVENTS), agent, self._lag)
@@ -292,11 +376,20 @@ class Worker:
             log.error("part_died", part=name, error=str(error))
             raise
 
-    def _scorer(self, models: Models, writer: IndexWriter, store: HistoryStore) -> Scorer:
-        encoder = models.encoder
-        histories = None
-        if encoder is not None:
-            histories = EncodedHistories(store, encoder, self.settings.history.encoded_users)
+    def _histories(self, models: Models, store: HistoryStore) -> EncodedHistories:
+        budget_bytes = self.settings.history.memory_budget_bytes
+        histories = EncodedHistories(store, models.encoder, budget_bytes)
+        HISTORY_BYTES.set_function(lambda: histories.size_bytes)
+        return histories
+
+    def _scorer(
+        self,
+        models: Models,
+        writer: IndexWriter,
+        store: HistoryStore,
+        histories: EncodedHistories,
+        expiry: Expiry,
+    ) -> Scorer:
         return Scorer(
             models=models,
             features=writer.features,
@@ -304,6 +397,7 @@ class Worker:
             published=lambda: writer.published,
             event_offsets=store.next_offsets,
             events=store.read,
+            expiry=expiry,
             clock=self._clock,
             settings=self.settings.scoring,
             query_bits=self.settings.index.query_bits,
@@ -317,64 +411,17 @@ class Worker:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, self._listener).start()
-        url = f"http://{self.settings.worker.host}:{self._listener.getsockname()[1]}"
-        log.info("http_listening", url=url)
+        log.info("http_listening", url=self._url())
 
-    async def _loops(
-        self, stack: AsyncExitStack, publisher: Publisher, state: State, origin: Origin
-    ) -> list[IngestLoop[Any]]:
-        """A loop with a started reader for each topic, in the order in which they catch up.
+    def _url(self) -> str:
+        return f"http://{self.settings.worker.host}:{self._listener.getsockname()[1]}"
 
-        Delivery states and the clock come first: no ad is served for a moment that its pause
-        covers, and no event is held against a clock that has not been read.
-        """
-
-        readers: list[TopicReader] = []
-
-        async def stop() -> None:
-            await asyncio.gather(*(reader.stop() for reader in readers))
-
-        stack.push_async_callback(_stop_in_time, "readers", stop)
-
-        async def loop(
-            applier: Applier[Any], policy: Policy, positions: dict[int, int], **more: Any
-        ) -> IngestLoop[Any]:
-            topic = self._kafka.topic(applier.topic)
-            reader = TopicReader(self._kafka, [topic], {topic: positions})
-            await reader.start()
-            readers.append(reader)
-            return IngestLoop(
-                reader,
-                applier,
-                Rejections(applier.topic, policy, publisher),
-                self._intake,
-                self._lag,
-                self._applied,
-                self.settings.intake,
-                blocked=partial(self.readiness.unmeet, applier.topic),
-                **more,
-            )
-
-        formats, policies = self.settings.formats, self.settings.deadletters
-        models, writer, store = state.models, state.writer, state.store
-        control = await loop(
-            ControlApplier(writer, models, self._clock, FORMATS[formats.ads_control]),
-            policies.ads_control,
-            writer.next_offsets(ADS_CONTROL),
-        )
-        ads = await loop(
-            AdsApplier(writer, models, FORMATS[formats.ads]),
-            policies.ads,
-            writer.next_offsets(ADS),
-            upkeep=writer.maintain,
-        )
-        events = await loop(
-            EventsApplier(store, self._clock, FORMATS[formats.user_events]),
-            policies.user_events,
-            origin.event_offsets(store.next_offsets()),
-            clock_caught_up=control.caught_up if self._clock.mode == "replay" else None,
-        )
-        return [control, ads, events]
+    def _advertised_url(self) -> str:
+        """Where other workers and callers reach this one."""
+        worker = self.settings.worker
+        if worker.host in EVERY_ADDRESS and not worker.advertised_url:
+            return f"http://{socket.gethostname()}:{self._listener.getsockname()[1]}"
+        return worker.advertised_url or self._url()
 
     async def _snapshots(self, writer: IndexWriter) -> NoReturn:
         while True:

@@ -48,6 +48,10 @@ class History:
         """The events strictly before a time."""
         return self[: int(np.searchsorted(self.time_ms, time_ms, side="left"))]
 
+    def after(self, time_ms: int) -> History:
+        """The events strictly after a time."""
+        return self[int(np.searchsorted(self.time_ms, time_ms, side="right")) :]
+
     def newest(self, events: int) -> History:
         """At most the given number of events, the newest ones."""
         return self[max(len(self) - events, 0) :]

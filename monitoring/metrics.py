@@ -58,6 +58,9 @@ LOOP_LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.010, 0.025, 0.050, 0.100, 0
 
 SNAPSHOT_BUCKETS_S: Final = (0.010, 0.030, 0.100, 0.300, 1.0, 3.0, 10.0, 30.0, 100.0)
 
+# A rebalance without data takes a tenth of a second; the promise is 15 s.
+TAKEOVER_BUCKETS_S: Final = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 15.0, 30.0, 100.0)
+
 # The bucket at 0 counts requests that no ad was eligible for; a full answer of
 # retrieval, 300 by default, ends on a bound.
 CANDIDATE_BUCKETS: Final = (0, 1, 10, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000)
@@ -79,6 +82,12 @@ RECORDS_SKIPPED: Final = Counter(
     "headwater_records_skipped",
     "Valid records without effect, such as an old version, by why.",
     ("topic", "reason"),
+    registry=REGISTRY,
+)
+RECORDS_MISPLACED: Final = Counter(
+    "headwater_records_misplaced",
+    "Records on another partition than the one where murmur2 puts their key.",
+    ("topic",),
     registry=REGISTRY,
 )
 UNKNOWN_KEYS: Final = Counter(
@@ -171,6 +180,43 @@ SNAPSHOT_TIME: Final = Gauge(
 HISTORY_USERS: Final = Gauge(
     "headwater_history_users", "Users with a stored history.", registry=REGISTRY
 )
+HISTORY_BYTES: Final = Gauge(
+    "headwater_history_memory_bytes",
+    "Memory of the histories that are kept ready for the models.",
+    registry=REGISTRY,
+)
+HISTORY_READS: Final = Counter(
+    "headwater_history_reads",
+    "Histories read for a request: from memory (hit), or from disk (miss).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+HISTORY_PARTITIONS: Final = Gauge(
+    "headwater_history_partitions",
+    "Partitions of the users: assigned by the group, and here with all of their events.",
+    ("stage",),
+    registry=REGISTRY,
+)
+TAKEOVER_SECONDS: Final = Histogram(
+    "headwater_takeover_seconds",
+    "From the group's decision to the last gained partition being caught up.",
+    buckets=TAKEOVER_BUCKETS_S,
+    registry=REGISTRY,
+)
+CHECKPOINTS: Final = Counter(
+    "headwater_history_checkpoints",
+    "Transactions of checkpoints, by outcome: written, failed, or fenced by a new owner.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+CHECKPOINTED_USERS: Final = Counter(
+    "headwater_history_checkpointed_users",
+    "Histories written to user-histories.",
+    registry=REGISTRY,
+)
+USERS_ERASED: Final = Counter(
+    "headwater_users_erased", "Users erased by a record of user-events.", registry=REGISTRY
+)
 
 # Requests.
 REQUEST_SECONDS: Final = Histogram(
@@ -183,6 +229,12 @@ REQUEST_SECONDS: Final = Histogram(
 REQUESTS: Final = Counter(
     "headwater_requests",
     "Scoring requests by outcome: ok, or the code of the error that answered them.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+REQUESTS_FORWARDED: Final = Counter(
+    "headwater_requests_forwarded",
+    "HTTP requests passed on to the user's owner, by outcome: answered or failed.",
     ("outcome",),
     registry=REGISTRY,
 )
@@ -235,5 +287,9 @@ for _part in STALLED_PARTS:
 for _shard_kind in SHARD_KINDS:
     INDEX_ADS.labels(_shard_kind)
 REQUESTS.labels("ok")
+for _outcome in ("hit", "miss"):
+    HISTORY_READS.labels(_outcome)
+for _outcome in ("written", "failed", "fenced"):
+    CHECKPOINTS.labels(_outcome)
 for _outcome in ("sent", "failed"):
     IMPRESSIONS_LOGGED.labels(_outcome)

@@ -287,6 +287,58 @@ _INDEX: Final = Row(
         ),
     ),
 )
+_USERS: Final = Row(
+    "Users and their workers",
+    (
+        Panel(
+            "Partitions of the users",
+            "Assigned by the group, and here with all of their events.",
+            "short",
+            (
+                gauge(
+                    "headwater_history_partitions", "{{instance}} {{stage}}", by="instance, stage"
+                ),
+            ),
+        ),
+        Panel(
+            "Take-over",
+            "Mean time from the group's decision until the gained users are here.",
+            "s",
+            (mean("headwater_takeover_seconds", "mean"),),
+        ),
+        Panel(
+            "Checkpoints",
+            "Transactions and histories a second written to user-histories.",
+            "cps",
+            (
+                rate("headwater_history_checkpoints_total", "{{outcome}}", by="outcome"),
+                rate("headwater_history_checkpointed_users_total", "histories"),
+            ),
+        ),
+        Panel(
+            "Histories read",
+            "From memory (hit) or from disk (miss), a second.",
+            "cps",
+            (rate("headwater_history_reads_total", "{{outcome}}", by="outcome"),),
+        ),
+        Panel(
+            "Memory of histories",
+            "Bytes of the histories that are kept ready for the models.",
+            "bytes",
+            (gauge("headwater_history_memory_bytes", "{{instance}}", by="instance"),),
+        ),
+        Panel(
+            "Forwarded, misplaced, erased",
+            "Requests passed on, records on a wrong partition and users erased, a second.",
+            "cps",
+            (
+                rate("headwater_requests_forwarded_total", "forwarded: {{outcome}}", by="outcome"),
+                rate("headwater_records_misplaced_total", "misplaced: {{topic}}", by="topic"),
+                rate("headwater_users_erased_total", "erased"),
+            ),
+        ),
+    ),
+)
 
 _RESOURCES: Final = Row(
     "Resources",
@@ -343,4 +395,4 @@ _RESOURCES: Final = Row(
     ),
 )
 
-ROWS: Final = (_NOW, _FRESHNESS_ROW, _REQUESTS, _STREAMS, _INDEX, _RESOURCES)
+ROWS: Final = (_NOW, _FRESHNESS_ROW, _REQUESTS, _STREAMS, _INDEX, _USERS, _RESOURCES)

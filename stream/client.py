@@ -32,7 +32,7 @@ from .errors import Rejected, StreamError
 from .formats import JSON, Format, format_of, header_of
 from .publish import Headers, Publisher, PublishFailed
 from .reader import Offsets, TopicReader
-from .records import Ad, Delivery, Rule, ScoreRequest, ScoreResponse, UserEvent
+from .records import ERASE, Ad, Delivery, Rule, ScoreRequest, ScoreResponse, UserEvent
 from .settings import Kafka
 from .topics import ADS, ADS_CONTROL, SCORE_REQUESTS, SCORE_RESPONSES, USER_EVENTS
 
@@ -191,6 +191,15 @@ class Client:
             PublishFailed: Kafka did not take it.
         """
         return await self._write(USER_EVENTS, user_id, encode_event(event, self._form), None)
+
+    async def erase(self, user_id: int) -> Written:
+        """Erase a user: none of the events so far counts again, whatever is replayed.
+
+        Raises:
+            PublishFailed: Kafka did not take it.
+        """
+        event = UserEvent(f"erase-{uuid4().hex}", None, ERASE, round(time.time() * 1e3))
+        return await self.record(user_id, event)
 
     async def score(self, request: ScoreRequest, *, timeout_s: float = 10.0) -> ScoreResponse:
         """Ask the worker that owns the user; its answer may be an error.

@@ -167,6 +167,8 @@ def decode_event(
     return EventRecord(
         user_id,
         UserEvent(body.event_id, ad_id, body.action, body.time_ms, body.value, body.features),
+        message.partition,
+        message.offset,
     )
 
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from random import randrange
 from typing import TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from .errors import BrokerUnavailable, StreamError
+from .placement import partition_of
 from .settings import Kafka
 from .topics import MAX_DEAD_LETTER_BYTES
 
@@ -35,10 +34,6 @@ Outgoing: TypeAlias = tuple[str, bytes | None, bytes | None, Headers]
 # Replays fill batches; a bigger batch compresses better and costs fewer requests, but a topic's
 # max.message.bytes bounds batches too. A lone record does not wait for others: there is no linger.
 MAX_BATCH_BYTES = 256 << 10
-
-# Hashing in Python costs as much as the rest of sending, and keys come again: a user's with each
-# event, an ad's with each update.
-_murmur2 = lru_cache(maxsize=1 << 16)(murmur2)
 
 
 class PublishFailed(StreamError):
@@ -203,4 +198,4 @@ class Publisher:
 
 def _partition(key: bytes | None, count: int) -> int:
     """Where Kafka's clients put `key` among `count` partitions; without one, anywhere."""
-    return randrange(count) if key is None else (_murmur2(key) & 0x7FFFFFFF) % count
+    return randrange(count) if key is None else partition_of(key, count)

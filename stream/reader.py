@@ -1,13 +1,14 @@
 """Reading topics from the offsets that their reader's own state names.
 
-Owns a consumer without a group: it reads every partition of its topics, from the offsets it is
-given, and commits nothing. Promises the records of a partition in order, without a gap, or an error
-that says which offsets are gone. Keeping the next offsets beside what the records produced is the
-caller's part.
+Owns a consumer without a group: it reads every partition of its topics, or those that it is told to
+follow, from the offsets it is given, and commits nothing. Promises the records of a partition in
+order, without a gap, or an error that says which offsets are gone. Keeping the next offsets beside
+what the records produced is the caller's part.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TypeAlias
@@ -44,7 +45,7 @@ class ReadFailed(StreamError):
 
 
 class TopicReader:
-    """Reads all partitions of `topics`.
+    """Reads all partitions of `topics`, or some.
 
     Use it as `async with`, or call `start` and `stop`.
 
@@ -54,6 +55,8 @@ class TopicReader:
         positions: topic -> partition -> the offset to start at; a missing one starts at the
             oldest record.
         from_end: a missing one starts after the newest record instead.
+        only: the partitions to begin with; None: all.
+        committed: leave out the records of transactions that were aborted or are not yet committed.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class TopicReader:
         positions: Mapping[str, Mapping[int, int]] | None = None,
         *,
         from_end: bool = False,
+        only: Iterable[int] | None = None,
+        committed: bool = False,
     ) -> None:
         self._kafka = kafka
         self._topics = tuple(topics)
@@ -70,6 +75,8 @@ class TopicReader:
             topic: dict((positions or {}).get(topic, {})) for topic in self._topics
         }
         self._from_end = from_end
+        self._only = None if only is None else frozenset(only)
+        self._isolation = "read_committed" if committed else "read_uncommitted"
         self._partitions: list[TopicPartition] = []
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -104,6 +111,45 @@ class TopicReader:
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
 
+    async def follow(self, partitions: Mapping[int, int]) -> None:
+        """Read exactly these partitions of the one topic from now on; not while `read` runs.
+
+        Args:
+            partitions: number -> where to begin, if it is not read already.
+
+        Raises:
+            BrokerUnavailable: no broker answers.
+            OffsetsOutOfRange: the cluster has no such offset.
+        """
+        (topic,) = self._topics
+        read = {partition.partition for partition in self._partitions}
+        added = {number: partitions[number] for number in partitions.keys() - read}
+        for number, (start, end) in (await self.bounds(added)).items():
+            self._checked(topic, number, added[number], start, end)
+        known = {number: self._positions[topic][number] for number in read & partitions.keys()}
+        self._positions[topic] = {**known, **added}
+        self._partitions = sorted(TopicPartition(topic, number) for number in partitions)
+        self._assign(self._started())
+        log.info("reader_follows", topic=topic, positions=self._positions[topic])
+
+    async def bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Partition of the one topic -> its oldest offset and the one after its newest, now.
+
+        Raises:
+            BrokerUnavailable: no broker answers.
+        """
+        (topic,) = self._topics
+        wanted = [TopicPartition(topic, number) for number in partitions]
+        if not wanted:
+            return {}
+        consumer = self._started()
+        try:
+            starts = await consumer.beginning_offsets(wanted)
+            ends = await consumer.end_offsets(wanted)
+        except KafkaError as error:
+            raise BrokerUnavailable(f"{self._kafka.bootstrap}: {error!r}") from error
+        return {each.partition: (starts[each], ends[each]) for each in wanted}
+
     async def read(self, timeout_ms: int, max_records: int | None = None) -> list[Record]:
         """The next records: in order within a partition, partitions one after another.
 
@@ -116,6 +162,9 @@ class TopicReader:
             ReadFailed: the broker refuses.
         """
         consumer = self._started()
+        if not self._partitions:
+            await asyncio.sleep(timeout_ms / 1e3)
+            return []
         try:
             batches = await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
         except OffsetOutOfRangeError as error:
@@ -151,10 +200,15 @@ class TopicReader:
         that the partition is paused or the broker away.
         """
         consumer = self._started()
-        return min(consumer.last_poll_timestamp(partition) or 0 for partition in self._partitions)
+        return min(
+            (consumer.last_poll_timestamp(partition) or 0 for partition in self._partitions),
+            default=0,
+        )
 
     async def end_offsets(self) -> Offsets:
         """The offset after the newest record of each partition, asked of the cluster now."""
+        if not self._partitions:
+            return self.positions()
         try:
             ends = await self._started().end_offsets(self._partitions)
         except KafkaError as error:
@@ -209,6 +263,7 @@ class TopicReader:
             TopicPartition(topic, partition["partition"])
             for topic in self._topics
             for partition in known[topic]
+            if self._only is None or partition["partition"] in self._only
         )
 
     async def _start_consumer(self) -> None:
@@ -219,12 +274,17 @@ class TopicReader:
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            isolation_level=self._isolation,
         )
         await consumer.start()
-        self._check_positions(
-            self._by_topic(await consumer.beginning_offsets(self._partitions)),
-            self._by_topic(await consumer.end_offsets(self._partitions)),
-        )
+        if self._partitions:
+            self._check_positions(
+                self._by_topic(await consumer.beginning_offsets(self._partitions)),
+                self._by_topic(await consumer.end_offsets(self._partitions)),
+            )
+            self._assign(consumer)
+
+    def _assign(self, consumer: AIOKafkaConsumer) -> None:
         # No await between assigning and seeking: the consumer must not look for offsets itself.
         consumer.assign(self._partitions)
         for partition in self._partitions:
@@ -241,9 +301,12 @@ class TopicReader:
             for number, start in starts[topic].items():
                 end = ends[topic][number]
                 position = offsets.setdefault(number, end if self._from_end else start)
-                if not start <= position <= end:
-                    raise OffsetsOutOfRange(
-                        f"{topic} partition {number} has offsets {start} to {end}, "
-                        f"not {position}; records expired or the topic was created anew: start "
-                        "again from empty state"
-                    )
+                self._checked(topic, number, position, start, end)
+
+    def _checked(self, topic: str, number: int, position: int, start: int, end: int) -> None:
+        if not start <= position <= end:
+            raise OffsetsOutOfRange(
+                f"{topic} partition {number} has offsets {start} to {end}, "
+                f"not {position}; records expired or the topic was created anew: start "
+                "again from empty state"
+            )

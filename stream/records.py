@@ -21,6 +21,9 @@ MAX_FEATURES: Final = 4_096
 # The version of a null value without a header: one more than the last that is known of that ad.
 NEXT_VERSION: Final = -1
 
+# The action of an event that erases its user: all that came before it on its partition.
+ERASE: Final = "erase"
+
 TimeMs = Annotated[int, Meta(ge=0, le=MAX_TIME_MS)]
 # One less than fits, so that "the last one + 1" fits too.
 Version = Annotated[int, Meta(ge=0, le=MAX_ID - 1)]
@@ -121,10 +124,12 @@ class UserEvent(Struct, frozen=True, gc=False):
 
 
 class EventRecord(Struct, frozen=True, gc=False):
-    """A record on `user-events`."""
+    """A record on `user-events`, and where it stands there."""
 
     user_id: int
     event: UserEvent
+    partition: int
+    offset: int
 
 
 class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True):

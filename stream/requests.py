@@ -61,6 +61,8 @@ class RequestAgent:
         datadir: a folder of this worker's own, for Faust.
         on_request: called with every message, in order within a partition. It waits only while
             it cannot enqueue; what it raises is logged, and the message is dropped.
+        on_assigned: told which partitions are owned from now on, or None when the group is about to
+            decide anew.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class RequestAgent:
         worker_id: str,
         datadir: Path,
         on_request: Callable[[RequestMessage], Awaitable[None]],
+        on_assigned: Callable[[frozenset[int] | None], None] = lambda _: None,
     ) -> None:
         self._kafka = kafka
         self._group = kafka.topic(group)
         self._worker_id = worker_id
         self._topic = kafka.topic(SCORE_REQUESTS)
+        self._on_assigned = on_assigned
         self._on_request = on_request
         self._partitions: frozenset[int] = frozenset()
         self._next_offsets: dict[int, int] = {}
@@ -157,10 +161,12 @@ class RequestAgent:
         self._assignments += 1
         self._next_offsets.clear()
         self._own({tp.partition for tp in assigned if tp.topic == self._topic})
+        self._on_assigned(self._partitions)
 
     async def _revoked(self, *_arguments: Any, **_: Any) -> None:
         # Faust revokes everything before it assigns anew.
         self._own(set())
+        self._on_assigned(None)
 
     def _own(self, partitions: set[int]) -> None:
         self._partitions = frozenset(partitions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from stream import topics
+from stream.checkpoint_topic import read_erasures
+from stream.codec import parse_id
 from stream.deadletters import Found, find
 from stream.publish import Outgoing, Publisher
 from stream.settings import Kafka
@@ -110,7 +112,7 @@ def replay_letters(
     """Send the original records to their topic again: all of them, or those chosen.
 
     The dead letters stay until they expire. A record that was sent twice is applied once. One
-    whose value was cut is not sent, only counted.
+    whose value was cut, and an event from before its user was erased, are not sent, only counted.
     """
     kafka = options.kafka(options.settings(config, assignments, bootstrap, prefix))
     output.show(asyncio.run(_replay(kafka, topic, reason, offset)), as_json)
@@ -119,20 +121,32 @@ def replay_letters(
 async def _replay(
     kafka: Kafka, topic: str, reason: str | None, offsets: Sequence[int] | None
 ) -> dict[str, int]:
-    replayed = cut = 0
+    counts = {"replayed": 0, "cut": 0, "erased": 0}
+    erasures = await read_erasures(kafka) if topic == topics.USER_EVENTS else {}
     async with Publisher(kafka) as publisher:
         portion: list[Outgoing] = []
         async for letter in _chosen(kafka, topic, reason, offsets):
             if letter.cut_from_bytes:
-                cut += 1
-                continue
-            portion.append((kafka.topic(topic), letter.key, letter.value, letter.headers))
+                counts["cut"] += 1
+            elif _is_erased(letter, erasures):
+                counts["erased"] += 1
+            else:
+                counts["replayed"] += 1
+                portion.append((kafka.topic(topic), letter.key, letter.value, letter.headers))
             if len(portion) == _PORTION:
                 await publisher.send_all(portion)
-                replayed += len(portion)
                 portion = []
         await publisher.send_all(portion)
-    return {"replayed": replayed + len(portion), "cut": cut}
+    return counts
+
+
+def _is_erased(letter: Found, erasures: Mapping[tuple[int, int], int]) -> bool:
+    """Whether an event is one from before its user was erased; sent again it would come after."""
+    try:
+        place = int(letter.origin_partition), parse_id((letter.key or b"").decode("latin-1"))
+        return int(letter.origin_offset) < erasures.get(place, 0)
+    except ValueError:
+        return False
 
 
 async def _chosen(

@@ -28,6 +28,15 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return _answer(url, path, lambda client: client.post(path, body))
 
 
+def delete(url: str, path: str) -> dict[str, Any]:
+    """DELETE on a worker, which answers with a JSON object.
+
+    Raises:
+        Failed: as `get`.
+    """
+    return _answer(url, path, lambda client: client.delete(path))
+
+
 def _answer(
     url: str, path: str, ask: Callable[[WorkerClient], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from daemon.origin import HISTORIES, ORIGIN, READ_TOPICS, Origin, OriginChanged, Refusal
+from daemon.origin import (
+    HISTORIES,
+    ORIGIN,
+    READ_TOPICS,
+    Origin,
+    OriginChanged,
+    Refusal,
+    where_to_go_on,
+)
 from daemon.settings import ConfigurationError
 from monitoring.metrics import REGISTRY
 from stream.cluster import Cluster, Topic
@@ -96,12 +104,12 @@ def test_expired_events_are_counted_and_passed() -> None:
         )
 
     before = expired()
-    assert ORIGIN_NOW.event_offsets({0: 45, 1: 3}) == {0: 50, 1: 3}
+    assert where_to_go_on({0: 45, 1: 3}, {0: (50, 80), 1: (0, 7)}) == {0: 50, 1: 3}
     assert expired() == before + 5
 
 
 def test_events_are_read_again_when_the_topic_has_lost_its_newest() -> None:
-    assert ORIGIN_NOW.event_offsets({0: 60, 1: 8}) == {0: 60, 1: 0}
+    assert where_to_go_on({0: 60, 1: 8}, {0: (50, 80), 1: (0, 7)}) == {0: 60, 1: 0}
 
 
 def test_histories_of_a_topic_that_is_gone_are_deleted_and_others_stay(tmp_path: Path) -> None:

@@ -1,24 +1,28 @@
 """A request's way through retrieval, on an index alone: no model, no Kafka."""
 
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from daemon.clock import ReplayClock
 from daemon.features import FeatureMap
+from daemon.histories import Expiry
 from daemon.impressions import Impressions
 from daemon.index_writer import Published
 from daemon.models import Models
-from daemon.scoring import Scorer
+from daemon.scoring import RequestRefused, Scorer
 from daemon.settings import Settings
 from gpuindex import AdBatch, DeliveryBatch, Index, IndexSettings
 from model.value import ValueModel
 from stream.records import ScoreRequest
+from stream.topics import USER_PARTITIONS
 
 # More than one block of slots, or there is nothing to divide.
 ADS = 150_000
 NO_MODELS = Models(None, None, ValueModel(), None)
+HELD = dict.fromkeys(range(USER_PARTITIONS), 0)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def index() -> Index:
     return index
 
 
-def scorer(index: Index, search_threads: int) -> Scorer:
+def scorer(index: Index, search_threads: int, held: Mapping[int, int] = HELD) -> Scorer:
     settings = Settings.model_validate({"scoring": {"search_threads": search_threads}})
     features = FeatureMap(index.features, None)
     return Scorer(
@@ -67,8 +71,9 @@ def scorer(index: Index, search_threads: int) -> Scorer:
         features=features,
         histories=None,
         published=lambda: Published(index.view, {}),
-        event_offsets=dict,
-        events=lambda user_id: [],
+        event_offsets=lambda: dict(held),
+        events=lambda user_id, after_ms: [],
+        expiry=Expiry(ReplayClock(), max_age_days=0),
         clock=ReplayClock(),
         settings=settings.scoring,
         query_bits=6,
@@ -92,3 +97,11 @@ def test_a_search_is_shared_by_the_threads_that_the_settings_ask_for(index: Inde
     started = set(threading.enumerate()) - before
     # One at least, and two if the first was still at work when the second was wanted.
     assert {thread.name.split("_")[0] for thread in started} == {"search"}
+
+
+def test_a_user_of_another_worker_is_not_scored(index: Index) -> None:
+    """As if it had no history: its partition left after the request had been taken."""
+    elsewhere = scorer(index, 1, held={})
+    with pytest.raises(RequestRefused, match="moved to another worker") as refused:
+        elsewhere.score(ScoreRequest(request_id="r", user_id=1, k=1, now_ms=5))
+    assert refused.value.code == "not_owner"

@@ -12,6 +12,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from stream import topics
+from stream.checkpoint_topic import CheckpointWriter
+from stream.checkpoints import Mark, write_checkpoint
 from stream.deadletters import MAX_VALUE_BYTES, dead_letter
 from stream.errors import Reason
 from stream.publish import Publisher
@@ -131,7 +133,7 @@ def test_a_topic_without_dead_letters_is_wrong_usage(kafka: Kafka) -> None:
 
 
 def test_replayed_records_are_the_originals_and_the_letters_stay(rejected: Kafka) -> None:
-    assert run(rejected, "replay", ADS) == {"replayed": len(ORIGINALS), "cut": 0}
+    assert run(rejected, "replay", ADS) == {"replayed": len(ORIGINALS), "cut": 0, "erased": 0}
     found = {(each.key, each.value) for each in records(rejected, ADS)}
     assert found == {(key, value) for key, value, _ in ORIGINALS}
     assert all(list(each.headers) == HEADERS for each in records(rejected, ADS))
@@ -140,16 +142,43 @@ def test_replayed_records_are_the_originals_and_the_letters_stay(rejected: Kafka
 
 def test_a_replay_can_be_of_some(rejected: Kafka) -> None:
     chosen = ["--offset", "0", "--offset", "2"]
-    assert run(rejected, "replay", ADS, *chosen) == {"replayed": 2, "cut": 0}
+    assert run(rejected, "replay", ADS, *chosen) == {"replayed": 2, "cut": 0, "erased": 0}
     assert {each.key for each in records(rejected, ADS)} == {b"7", b"-1"}
-    assert run(rejected, "replay", ADS, "--reason", "null_value") == {"replayed": 0, "cut": 0}
+    assert run(rejected, "replay", ADS, "--reason", "null_value") == {
+        "replayed": 0,
+        "cut": 0,
+        "erased": 0,
+    }
 
 
 def test_what_was_cut_is_not_sent_again_but_counted(kafka: Kafka) -> None:
     """Half a record is another record, or none."""
     whole = (b"7", b"{not json", Reason.UNDECODABLE)
     reject(kafka, ADS, (b"8", b"x" * (MAX_VALUE_BYTES + 1), Reason.UNDECODABLE), whole)
-    assert run(kafka, "replay", ADS) == {"replayed": 1, "cut": 1}
+    assert run(kafka, "replay", ADS) == {"replayed": 1, "cut": 1, "erased": 0}
     assert [each.key for each in records(kafka, ADS)] == [b"7"]
     cut = [each["cut_from_bytes"] for each in run(kafka, "list", ADS)["letters"]]
     assert cut == [str(MAX_VALUE_BYTES + 1), None]
+
+
+def test_an_event_from_before_its_user_was_erased_is_not_sent_again(kafka: Kafka) -> None:
+    reject(
+        kafka,
+        USER_EVENTS,
+        (b"7", b"{}", Reason.INVALID_FIELD),
+        (b"8", b"{}", Reason.INVALID_FIELD),
+        (b"7", b"{1}", Reason.UNDECODABLE),
+    )
+
+    async def erase() -> None:
+        writer = CheckpointWriter(kafka, 2)
+        await writer.start()
+        await writer.write(write_checkpoint(7, "topic", 2, [], 1), Mark("topic", 2))
+        await writer.stop()
+
+    asyncio.run(erase())
+    assert run(kafka, "replay", USER_EVENTS) == {"replayed": 2, "cut": 0, "erased": 1}
+    assert {(each.key, each.value) for each in records(kafka, USER_EVENTS)} == {
+        (b"8", b"{}"),
+        (b"7", b"{1}"),
+    }

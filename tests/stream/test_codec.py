@@ -213,4 +213,6 @@ def test_what_is_encoded_is_decoded_to_the_same(record):
     assert change == ControlChange(5, 4, delivery)
     for ad_id in (None, 0, MAX_ID):
         event = UserEvent("e", ad_id, "buy", 5, -1.5, {"product": ("1", "2"), "store": ()})
-        assert decode_event(record(b"9", encode_event(event)), NOW_MS) == EventRecord(9, event)
+        assert decode_event(record(b"9", encode_event(event)), NOW_MS) == EventRecord(
+            9, event, 3, 41
+        )

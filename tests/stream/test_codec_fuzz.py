@@ -160,4 +160,4 @@ def test_every_ad_survives_both_ways(record, ad_id, ad):
 )
 def test_every_event_survives_both_ways(record, user_id, event):
     message = record(b"%d" % user_id, encode_event(event))
-    assert decode_event(message, NOW_MS) == EventRecord(user_id, event)
+    assert decode_event(message, NOW_MS) == EventRecord(user_id, event, 3, 41)

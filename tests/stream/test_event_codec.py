@@ -41,6 +41,8 @@ def test_an_event_is_read_whole(record):
             value=3.5,
             features={"product": ("1025743",), "store": ("367",)},
         ),
+        partition=3,
+        offset=41,
     )
 
 

@@ -145,7 +145,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
 
 
 def message(value: bytes, key: bytes = b"1364") -> Any:
-    return SimpleNamespace(key=key, value=value, headers=())
+    return SimpleNamespace(key=key, value=value, headers=(), partition=0, offset=0)
 
 
 CODECS: dict[type, tuple[Callable[[Any, Format], bytes], Callable[[bytes, Format], Any]]] = {

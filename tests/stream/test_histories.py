@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.histories import HistoriesUnavailable, HistoryStore
+from stream.histories import HistoryStore
+from stream.history_rows import HistoriesUnavailable
 from stream.records import EventRecord, UserEvent
 
 W = 4
@@ -28,7 +29,7 @@ from stream.records import EventRecord, UserEvent
 store = HistoryStore.open(Path(sys.argv[1]), 100_000)
 for n in count(1):
     event = UserEvent(str(n), None, "buy", n)
-    store.apply([EventRecord(7, event)], {0: n})
+    store.apply([EventRecord(7, event, 0, n)], {0: n})
     print(n, flush=True)
 """
 
@@ -38,7 +39,7 @@ def event(event_id: str, time_ms: int, value: float = 0.0) -> UserEvent:
 
 
 def record(user_id: int, event_id: str, time_ms: int, value: float = 0.0) -> EventRecord:
-    return EventRecord(user_id, event(event_id, time_ms, value))
+    return EventRecord(user_id, event(event_id, time_ms, value), 0, 0)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_only_the_newest_events_are_kept(store: HistoryStore) -> None:
 
 def test_events_beyond_the_bound_leave_the_disk(tmp_path: Path) -> None:
     store = HistoryStore.open(tmp_path, W)
-    store.apply([record(1, f"e{n}", n) for n in range(1_000)], {})
+    store.apply([record(1, f"e{n}", n) for n in range(1_000)], {0: 1_000})
     store.close()
 
     wider = HistoryStore.open(tmp_path, 1_000)
@@ -150,7 +151,7 @@ def test_offsets_and_histories_survive_reopening(tmp_path: Path) -> None:
 
 def test_smaller_bound_after_reopening_holds_at_once(tmp_path: Path) -> None:
     store = HistoryStore.open(tmp_path, 100)
-    store.apply([record(1, f"e{n}", n) for n in range(100)], {})
+    store.apply([record(1, f"e{n}", n) for n in range(100)], {0: 100})
     store.close()
 
     narrower = HistoryStore.open(tmp_path, 2)

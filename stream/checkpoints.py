@@ -1,0 +1,135 @@
+"""Checkpoints: a user's whole history as one record of `user-histories`.
+
+Owns what such a record says and how it is written, in as many parts as the topic's longest message
+asks for; and the mark of a partition, the offset of `user-events` from which reading goes on after
+its checkpoints. Promises that an erased user's checkpoint says so for ever. Writing and reading the
+topic is `stream.checkpoint_topic`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec import msgpack as packed
+
+from .codec import encode_id, parse_id
+from .errors import StreamError
+from .records import UserEvent
+from .topics import MAX_MESSAGE_BYTES
+
+MARK_KEY: Final = b"_next"
+# Of events before compression. What is more goes into another record of the same user, so that
+# none is refused as too long; an event that is longer alone came compressed and goes so again.
+MAX_PART_BYTES: Final = MAX_MESSAGE_BYTES // 2
+_PART_OF: Final = b"/"
+
+
+class CheckpointUnreadable(StreamError):
+    """A record of `user-histories` is not one of this version's."""
+
+
+class Mark(Struct, frozen=True):
+    """Where `user-events` goes on after the checkpoints of a partition."""
+
+    source: str
+    """The topic, and on which cluster: what the offset is one of."""
+    next_offset: int
+    """Every checkpoint of the partition includes all of its user's events before it."""
+
+
+class Checkpoint(Struct, frozen=True):
+    """A history, and the offsets of `user-events` that it rests on."""
+
+    source: str
+    """As in `Mark`."""
+    next_offset: int
+    """All of the user's events before it are included."""
+    events: Raw
+    """A MessagePack array of `UserEvent`s, oldest first."""
+    erased_before: int | None = None
+    """The user was erased here: events with a lower offset never count again."""
+    parts: int = 1
+    """How many records of this user make the history."""
+
+
+Written = tuple[bytes, bytes]
+"""A record's key and value."""
+
+encode_events: Final = packed.Encoder().encode
+decode_events: Final = packed.Decoder(list[UserEvent]).decode
+_decode_checkpoint: Final = packed.Decoder(Checkpoint).decode
+_decode_mark: Final = packed.Decoder(Mark).decode
+NO_EVENTS: Final = encode_events([])
+
+
+def write_mark(mark: Mark) -> Written:
+    """The record of a mark, for its own partition."""
+    return MARK_KEY, packed.encode(mark)
+
+
+def write_checkpoint(
+    user_id: int,
+    source: str,
+    next_offset: int,
+    events: Sequence[UserEvent],
+    erased_before: int | None,
+) -> list[Written]:
+    """The records of one history: `ID`, and `ID/1` and so on if it is too long for one."""
+    portions = list(_portions(events))
+    return [
+        (
+            encode_id(user_id) + (_PART_OF + b"%d" % part if part else b""),
+            packed.encode(
+                Checkpoint(source, next_offset, Raw(portion), erased_before, len(portions))
+            ),
+        )
+        for part, portion in enumerate(portions)
+    ]
+
+
+def read_mark(value: bytes) -> Mark:
+    """The mark in the value of a record with `MARK_KEY`.
+
+    Raises:
+        CheckpointUnreadable: it is none.
+    """
+    try:
+        return _decode_mark(value)
+    except msgspec.MsgspecError as error:
+        raise CheckpointUnreadable(f"user-histories, key {MARK_KEY!r}: {error}") from None
+
+
+def read_checkpoint(key: bytes, value: bytes) -> tuple[int, int, Checkpoint]:
+    """User, number of the part, and the checkpoint or the part of one.
+
+    Raises:
+        CheckpointUnreadable: it is none.
+    """
+    user, _, part = key.partition(_PART_OF)
+    try:
+        return parse_id(user.decode("latin-1")), int(part or 0), _decode_checkpoint(value)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise CheckpointUnreadable(
+            f"user-histories, key {key!r}: {error}; start the version that wrote it"
+        ) from None
+
+
+def join(parts: Iterable[Checkpoint]) -> Checkpoint:
+    """The checkpoint whose parts these are, in their order."""
+    parts = list(parts)
+    events = [event for part in parts for event in decode_events(part.events)]
+    return msgspec.structs.replace(parts[0], events=Raw(encode_events(events)), parts=1)
+
+
+def _portions(events: Sequence[UserEvent]) -> Iterator[bytes]:
+    """The events as one array, or as several of at most `MAX_PART_BYTES` each."""
+    whole = encode_events(events)
+    if len(whole) <= MAX_PART_BYTES or len(events) == 1:
+        yield whole
+    else:
+        middle = len(events) // 2
+        yield from _portions(events[:middle])
+        yield from _portions(events[middle:])
