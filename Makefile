@@ -9,6 +9,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 ARGS ?=
+ROUNDS ?= 20
+SEED ?=
 # The first demo's time includes the set-up.
 BEGAN := $(shell date +%s)
 
@@ -17,7 +19,7 @@ BIN := .venv/bin
 ENVIRONMENT := .venv/.complete
 JARS := .headwater/kafka/lib/pom.xml
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench chaos
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ lint: setup ## ruff, mypy --strict and the import rules
 
 bench: setup ## every benchmark, peers included (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup ## faults at random, ROUNDS=20 of them, by SEED=n; then state = truth, or which seed it was not
+	PYTHONPATH=tests/chaos $(BIN)/python -m chaos_rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # The lock pins uv too: pip reads uv's entry from it, and uv installs the rest.
 $(ENVIRONMENT): requirements.lock pyproject.toml

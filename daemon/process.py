@@ -44,6 +44,11 @@ class WorkerProcess:
         """Process id of the worker that was started last."""
         return self._running().pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     async def start(self) -> str:
         """Start it and return its URL as soon as it listens."""
         seen = self._log.stat().st_size if self._log.exists() else 0

@@ -1,0 +1,117 @@
+"""Rounds: write, hurt, let settle, compare."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from daemon.digests import Digest
+from gpuindex.digest import PARTS
+
+from .faults import FAULTS
+from .truth import Truth
+from .world import World
+
+BURST = 400
+BURSTS = 5
+
+
+@dataclass
+class Report:
+    """What the rounds came to.
+
+    Attributes:
+        rounds: how many were done.
+        faults: how often each struck.
+        lost: ads and events that are missing, or not in their newest state.
+        doubled: ads and events that are there twice.
+        resurrected: ads and events that should be gone.
+        findings: each of those, in words.
+    """
+
+    rounds: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    doubled: int = 0
+    resurrected: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    def note(self, where: str, lost: Collection[Any], doubled: int, extra: Collection[Any]) -> None:
+        """Count what is wrong somewhere."""
+        self.lost += len(lost)
+        self.doubled += doubled
+        self.resurrected += len(extra)
+        if lost or doubled or extra:
+            shown = f"lost {sorted(lost)[:9]}, doubled {doubled}, too many {sorted(extra)[:9]}"
+            self.findings.append(f"round {self.rounds}: {where}: {shown}")
+
+    @property
+    def sound(self) -> bool:
+        """Whether the state was the truth after every round."""
+        return not self.findings
+
+
+async def run(
+    world: World,
+    truth: Truth,
+    seed: int,
+    rounds: int,
+    kinds: Collection[str] = tuple(FAULTS),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Do rounds until all are done or one went wrong: what follows would prove nothing.
+
+    Raises:
+        Unsettled: the installation did not recover.
+    """
+    random, report = Random(seed), Report()
+    # Every kind before any comes again.
+    order: list[str] = []
+    while report.rounds < rounds and report.sound:
+        if not order:
+            order = random.sample(list(kinds), len(kinds))
+        kind = order.pop()
+        report.rounds += 1
+        report.faults[kind] += 1
+        tell(f"round {report.rounds}: {kind}")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_write(world, truth))
+            group.create_task(FAULTS[kind](world, Random(random.random())))
+        await world.settle()
+        await check(world, truth, report)
+    return report
+
+
+async def _write(world: World, truth: Truth) -> None:
+    for _ in range(BURSTS):
+        await world.write(truth.burst(world.kafka, BURST))
+
+
+async def check(world: World, truth: Truth, report: Report) -> None:
+    """Compare everything that runs with what was written."""
+    wanted = truth.hashes()
+    states = dict(zip(wanted.ad_ids.tolist(), wanted.states.tolist(), strict=True))
+    every_part = ",".join(map(str, range(PARTS)))
+    for worker in world.workers:
+        listed = Digest.read(await worker.ask(f"/v1/digest?parts={every_part}")).listed
+        held = dict(zip(listed.ad_ids.tolist(), listed.states.tolist(), strict=True))
+        wrong = [ad_id for ad_id, state in states.items() if held.get(ad_id) != state]
+        doubled = len(listed.ad_ids) - len(np.unique(listed.ad_ids))
+        report.note(f"ads of {worker.name}", wrong, doubled, held.keys() - states.keys())
+    for user_id, events in truth.users.items():
+        # Whoever is asked forwards to the owner.
+        worker = world.workers[user_id % len(world.workers)]
+        found = [
+            event["event_id"] for event in (await worker.ask(f"/v1/users/{user_id}"))["events"]
+        ]
+        lost, extra = events.keys() - set(found), set(found) - events.keys()
+        report.note(f"user {user_id}", lost, len(found) - len(set(found)), extra)
+        times = [events[event_id].time_ms for event_id in found if event_id in events]
+        if times != sorted(times):
+            report.note(f"user {user_id}, not in order of time", ["order"], 0, ())
