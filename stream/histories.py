@@ -301,7 +301,9 @@ class HistoryStore:
         for record in records:
             event, user_id = record.event, record.user_id
             if event.action == ERASE:
-                if erased.get(user_id, -1) < record.offset:
+                # A checkpoint may know of an erasure that its events do not: it is made while
+                # events are applied.
+                if erased.get(user_id, -1) <= record.offset:
                     self._forget(number, user_id, batch)
                     self._bar(number, user_id, record.offset, batch)
                     gone.append(user_id)

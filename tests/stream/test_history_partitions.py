@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rocksdict import DbClosedError
 
-from stream.checkpoints import join, read_checkpoint
+from stream.checkpoints import join, read_checkpoint, write_checkpoint
 from stream.codec import encode_id
 from stream.histories import AppliedEvents, HistoryStore
 from stream.placement import partition_of
@@ -57,6 +57,19 @@ def test_an_erased_user_has_nothing_of_before_and_all_of_after(store: HistorySto
     assert applied == AppliedEvents(applied=1, skipped=0, erased=1, misplaced=0)
     assert ids(store) == ["e22"]
     assert store.change_count(USER) != count
+
+
+def test_an_erasure_that_only_half_of_a_checkpoint_knows_of_is_carried_out(
+    store: HistoryStore,
+) -> None:
+    """It is made while events are applied, and its writer may die before the next one."""
+    old = [UserEvent(f"e{n}", None, "buy", n) for n in range(2)]
+    (written,) = write_checkpoint(USER, "topic", 2, old, erased_before=2)
+    user_id, _, checkpoint = read_checkpoint(*written)
+    store.load(HOME, [(user_id, checkpoint)])
+    store.begin(HOME, 2)
+    store.apply([record(2, action=ERASE), record(3)], {HOME: 4})
+    assert ids(store) == ["e3"]
 
 
 def test_nothing_of_before_an_erasure_comes_back_when_it_is_applied_again(
