@@ -19,7 +19,7 @@ BIN := .venv/bin
 ENVIRONMENT := .venv/.complete
 JARS := .headwater/kafka/lib/pom.xml
 
-.PHONY: help setup demo test lint bench chaos
+.PHONY: help setup demo test lint bench evaluate chaos
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: setup ## every benchmark, peers included (benchmarks/README.md)
 
 chaos: setup ## faults at random, ROUNDS=20 of them, by SEED=n; then state = truth, or which seed it was not
 	PYTHONPATH=tests/chaos $(BIN)/python -m chaos_rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+evaluate: setup ## both models on real data beside baselines; trains those that are missing
+	$(BIN)/headwater evaluate $(ARGS)
 
 # The lock pins uv too: pip reads uv's entry from it, and uv installs the rest.
 $(ENVIRONMENT): requirements.lock pyproject.toml

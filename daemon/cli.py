@@ -18,6 +18,7 @@ from .commands import (
     broker,
     demo,
     dlq,
+    evaluate,
     explain,
     model,
     replay,
@@ -45,6 +46,7 @@ app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
 app.add_typer(user.app, name="user")
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)

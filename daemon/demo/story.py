@@ -37,10 +37,10 @@ from ..failure import Failed
 from ..process import WorkerProcess
 from ..progress import replay_bar
 from ..replay import Replay
+from ..rows import Rows
 from . import latency
 from .arrival import Arrival
 from .by_hand import OWN_IDS, Hand, same
-from .rows import Rows
 
 # The models learn from the weeks before, and are asked about the first two that follow.
 FIRST_WEEK, LAST_WEEK = 41, 42

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daemon.datasets import complete_journey as journey
+from daemon.datasets.complete_journey import retrieval
 from model.schema import Schema
 
 SCHEMA = Schema(
@@ -62,6 +63,39 @@ def test_ranking_split_has_the_published_digest(wheel: Path) -> None:
         }
     ).filter(pc.is_in(pa.array(product), value_set=warm.combine_chunks()))
     assert _digest(rows) == "c1932bfcb91d1b1e"
+
+
+def test_retrieval_split_has_the_published_digest() -> None:
+    """As above, for the purchases that retrieval is measured on."""
+    split = retrieval.split()
+    assert (len(split.items), len(split.users)) == (8_987, 2_335)
+    parts = {"validate": split.validate, "test": split.test}
+    rows = pa.concat_tables(
+        pa.table(
+            {
+                "household_id": split.users[truth.user],
+                "product_id": split.items[truth.item],
+                "part": [part] * len(truth.user),
+                "novel": np.where(truth.novel, "True", "False"),
+            }
+        )
+        for part, truth in parts.items()
+    )
+    assert _digest(rows) == "8bc2e90334cf89f7"
+
+
+def test_retriever_learns_from_the_split_before_a_moment_alone() -> None:
+    split, until_ms = retrieval.split(), retrieval.NOVEMBER_MS
+    tables = retrieval.split_tables(until_ms, period_days=30, periods=3)
+    tables.check(SCHEMA)
+    assert tables.events.num_rows == (split.time_ms < until_ms).sum()
+    assert tables.window()["last_ms"] < until_ms
+    products = tables.events["product"].cast(pa.string()).cast(pa.int64()).to_numpy()
+    assert set(np.unique(products)) == set(split.items)
+    assert tables.ads.num_rows == 3 * len(split.items)
+    ends = np.unique(tables.ads["end_ms"].to_numpy())
+    assert ends[-1] == until_ms
+    assert (np.diff(ends) == 30 * 86_400_000).all()
 
 
 def _key(week: np.ndarray, store: np.ndarray, product: np.ndarray) -> np.ndarray:

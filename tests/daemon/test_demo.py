@@ -11,7 +11,7 @@ import pytest
 
 from daemon.demo.by_hand import RANK_TOLERANCE, same
 from daemon.demo.latency import buckets, closed_loop, quantile
-from daemon.demo.rows import Rows
+from daemon.rows import Rows
 
 PAGE = """\
 # TYPE headwater_ad_freshness_seconds histogram

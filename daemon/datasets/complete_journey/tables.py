@@ -62,7 +62,7 @@ def events(until_week: int = LAST_WEEK + 1) -> pa.Table:
             "action": action,
             "value": lines["sales_value"],
             "ad_id": pa.array(shown.ad_id[row], mask=row < 0),
-            **_product_columns(product),
+            **product_columns(product),
             "store": texts(lines["store_id"]),
             "quantity": texts(lines["quantity"]),
         }
@@ -119,10 +119,12 @@ def visits(
     shown = exposures()
     line, bought, quantity = _bought(shown, until_week)
     firsts = np.flatnonzero(np.diff(line, prepend=-1))
-    passed = _passed_over(shown, np.split(bought, firsts[1:]), negatives_per_positive)
+    passed = _passed_over(shown, np.split(bought, firsts)[1:], negatives_per_positive)
 
     visit_of_bought = np.cumsum(np.diff(line, prepend=-1) > 0) - 1
-    visit_of_passed = np.repeat(np.arange(len(passed)), [len(rows) for rows in passed])
+    visit_of_passed = np.repeat(
+        np.arange(len(passed)), np.array([len(rows) for rows in passed], np.int64)
+    )
     visit = np.concatenate([visit_of_bought, visit_of_passed])
     order = np.argsort(visit, kind="stable")
     visit, row = visit[order], np.concatenate([bought, *passed])[order]
@@ -185,7 +187,8 @@ def _passed_over(shown: Exposures, visits: list[Ints], per_positive: int) -> lis
     return samples
 
 
-def _product_columns(product_ids: Ints) -> dict[str, pa.ChunkedArray]:
+def product_columns(product_ids: Ints) -> dict[str, pa.ChunkedArray]:
+    """The PRODUCT_FIELDS of products."""
     ids, fields = products()
     taken = fields.take(np.searchsorted(ids, product_ids))
     return {field: taken[field] for field in PRODUCT_FIELDS}
@@ -194,6 +197,6 @@ def _product_columns(product_ids: Ints) -> dict[str, pa.ChunkedArray]:
 def _item_columns(ids: Ints) -> dict[str, pa.ChunkedArray | pa.Array]:
     slot = np.searchsorted(list(SLOTS.values()), ids % 10).astype(np.int32)
     return {
-        **_product_columns(products_of(ids)),
+        **product_columns(products_of(ids)),
         "slot": pa.DictionaryArray.from_arrays(slot, list(SLOTS)),
     }

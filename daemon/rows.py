@@ -28,6 +28,7 @@ class Row:
 class Rows:
     """The figures so far, in the order in which they were measured."""
 
+    title: str = "Headwater on The Complete Journey"
     rows: list[Row] = field(default_factory=list)
 
     def add(
@@ -49,7 +50,7 @@ class Rows:
 
     def table(self) -> Table:
         """All of them as a table."""
-        table = Table(title="Headwater on The Complete Journey", title_justify="left")
+        table = Table(title=self.title, title_justify="left")
         for heading in ("figure", "system"):
             table.add_column(heading, no_wrap=True)
         for heading in ("value", "±", "n"):
