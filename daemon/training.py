@@ -15,7 +15,8 @@ from pathlib import Path
 from model.checkpoints import CheckpointError, read_manifest
 from model.progress import Progress
 from model.ranker import Ranker, train_ranker
-from model.retriever import Preset, Retriever, train_retriever
+from model.ranker.presets import Preset
+from model.retriever import Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
 from model.training import DEFAULTS, Options, TrainingDiverged

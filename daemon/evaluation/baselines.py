@@ -6,6 +6,8 @@ moment they are asked about. Measuring them is `retrieval`'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -20,10 +22,9 @@ DECAY_DAYS = 60.0
 # Strength of EASE's regularisation, in users (arXiv 1905.03375).
 RIDGE = 600.0
 
-# The blend's parts: own counts, the same decayed, EASE on both kinds of input, fashion.
 BLEND_DAYS = (30.0, 120.0)
-_SWEEPS = 3
-_FACTORS = (0.0, 0.5, 0.8, 1.25, 2.0)
+_SWEEPS = 2
+_FACTORS = (0.0, 0.5, 2.0)
 
 
 class Past:
@@ -66,9 +67,8 @@ def ease(matrix: Scores, ridge: float = RIDGE) -> Scores:
     return scores
 
 
-def scores(split: Split, now_ms: int) -> dict[str, Scores]:
-    """Every baseline but the blend, by name; equals are broken by popularity."""
-    past = Past(split, now_ms)
+def scores(past: Past) -> dict[str, Scores]:
+    """Every baseline but the blend, by name: [U, I]; equal own counts go by popularity."""
     own = past.counts()
     popularity = past.popularity()
     tie = popularity / (popularity.sum() + 1)
@@ -80,3 +80,37 @@ def scores(split: Split, now_ms: int) -> dict[str, Scores]:
         "ease": ease((own > 0).astype(np.float32)),
         "ease_log": ease(np.log1p(own)),
     }
+
+
+class Blend:
+    """A linear blend: own counts, the same decayed, EASE on both kinds of input, fashion."""
+
+    def __init__(self, past: Past) -> None:
+        own = past.counts()
+        fashion = np.log1p(past.popularity(POPULARITY_DAYS))
+        self._parts = [
+            np.log1p(own),
+            *(np.log1p(past.counts(days)) for days in BLEND_DAYS),
+            ease((own > 0).astype(np.float32)),
+            ease(np.log1p(own)),
+            np.broadcast_to(fashion / 10, own.shape),
+        ]
+
+    def scores(self, weights: Sequence[float]) -> Scores:
+        """[U, I]."""
+        total = np.zeros(self._parts[0].shape, np.float32)
+        for weight, part in zip(weights, self._parts, strict=True):
+            total += np.float32(weight) * part
+        return total
+
+    def tuned(self, worth: Callable[[Scores], float]) -> list[float]:
+        """Weights for which the scores are worth most, one after the other by small factors."""
+        weights = [1.0] * len(self._parts)
+        best = worth(self.scores(weights))
+        for _ in range(_SWEEPS):
+            for at, weight in enumerate(weights):
+                for factor in _FACTORS:
+                    changed = [*weights[:at], weight * factor, *weights[at + 1 :]]
+                    if (found := worth(self.scores(changed))) > best:
+                        best, weights = found, changed
+        return weights

@@ -11,7 +11,7 @@ Of a user's items T in a part and the first K items of a list L:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,31 @@ from numpy.typing import NDArray
 from ..datasets.complete_journey.retrieval import Truth
 
 PLACES = (10, 100)
-_USERS = 128
+LENGTH = max(PLACES)
 
+Ints = NDArray[np.int64]
 Scores = NDArray[np.float32]
-ScoresOf = Callable[[NDArray[np.int64]], Scores]
-"""[B] users, as positions, to [B, I] scores of every item."""
+
+_GAINS = 1 / np.log2(np.arange(2, LENGTH + 2))
+_NOTHING: Ints = np.zeros(0, np.int64)
+
+First = Callable[[int, Ints], Ints]
+"""A system: a user (position) and items that are not wanted, to its first LENGTH other items."""
+
+
+def by_scores(scores_of: Callable[[int], Scores]) -> First:
+    """The system that orders items by a user's [I] scores, equals by position."""
+
+    def first(user: int, hidden: Ints) -> Ints:
+        scores = scores_of(user).copy()
+        scores[hidden] = -np.inf
+        return np.argsort(-scores, kind="stable")[:LENGTH]
+
+    return first
 
 
 class Measures:
-    """The measures of one part of the split."""
+    """The measures of one part of the split; U users, I items."""
 
     def __init__(self, truth: Truth, seen: NDArray[np.bool_]) -> None:
         """Take what was bought.
@@ -42,56 +58,33 @@ class Measures:
             "novel": _cells(seen.shape, truth.user[truth.novel], truth.item[truth.novel]),
         }
 
-    def of(self, scores_of: ScoresOf) -> dict[str, NDArray[np.float64]]:
+    def of(self, first: First) -> dict[str, NDArray[np.float64]]:
         """Measure a system.
-
-        Args:
-            scores_of: the system; equals are ordered by position.
 
         Returns:
             By axis (`recall@10/all`, `ndcg@100/novel`, ...): a value for each user who bought
             anything that counts there, by user.
         """
-        parts: dict[str, list[NDArray[np.float64]]] = {}
-        for start in range(0, len(self._seen), _USERS):
-            users = np.arange(start, min(start + _USERS, len(self._seen)))
-            scores = scores_of(users)
-            for kind, bought in self._bought.items():
-                asked = bought[users].any(axis=1)
-                truth = bought[users[asked]]
-                hidden = self._seen[users[asked]] & (kind == "novel")
-                best = _first(np.where(hidden, -np.inf, scores[asked]))
-                hits = np.take_along_axis(truth, best, axis=1)
-                for axis, values in _measure(hits, truth.sum(axis=1)).items():
-                    parts.setdefault(f"{axis}/{kind}", []).append(values)
-        return {axis: np.concatenate(values) for axis, values in parts.items()}
+        found: dict[str, list[float]] = {}
+        for kind, bought in self._bought.items():
+            for user in np.flatnonzero(bought.any(axis=1)).tolist():
+                hidden = np.flatnonzero(self._seen[user]) if kind == "novel" else _NOTHING
+                hits = bought[user, first(user, hidden)]
+                for measure, value in _measure(hits, int(bought[user].sum())):
+                    found.setdefault(f"{measure}/{kind}", []).append(value)
+        return {axis: np.array(values) for axis, values in found.items()}
 
 
-def _measure(
-    hits: NDArray[np.bool_], bought: NDArray[np.int64]
-) -> Mapping[str, NDArray[np.float64]]:
-    """Measures of [B, 100] hits in order, for [B] numbers of items bought."""
-    gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
-    ideal = np.cumsum(gains)
-    found: dict[str, NDArray[np.float64]] = {}
+def _measure(hits: NDArray[np.bool_], bought: int) -> Iterator[tuple[str, float]]:
+    """Measures of [LENGTH] hits in order, for the number of items bought."""
     for place in PLACES:
-        first = hits[:, :place]
-        found[f"recall@{place}"] = first.sum(axis=1) / bought
-        found[f"hr@{place}"] = np.asarray(first.any(axis=1), np.float64)
-        best = ideal[np.minimum(bought, first.shape[1]) - 1]
-        found[f"ndcg@{place}"] = np.asarray(first @ gains[: first.shape[1]] / best)
-    return found
+        top = hits[:place]
+        yield f"recall@{place}", top.sum() / bought
+        yield f"hr@{place}", float(top.any())
+        yield f"ndcg@{place}", top @ _GAINS[: len(top)] / _GAINS[: min(bought, place)].sum()
 
 
-def _first(scores: Scores) -> NDArray[np.int64]:
-    """[B, 100] items of the highest scores, highest first, equals by position."""
-    order: NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, : max(PLACES)]
-    return order
-
-
-def _cells(
-    shape: tuple[int, ...], users: NDArray[np.int64], items: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _cells(shape: tuple[int, ...], users: Ints, items: Ints) -> NDArray[np.bool_]:
     cells = np.zeros(shape, np.bool_)
     cells[users, items] = True
     return cells

@@ -33,7 +33,7 @@ class Cooccurrence:
         target: [I, R] float32.
         pair_offsets: [I + 1] int64 bounds of the pairs of each source item.
         pair_targets: [N] int64 positions of target items.
-        pair_weights: [N] float32, what the factors leave of each pair's weight.
+        pair_weights: [N] float32, > 0.
     """
 
     ids: np.ndarray
@@ -112,7 +112,7 @@ def fit(
     source = vectors * values * scale[:, None]
     target = vectors / scale[:, None]
     columns = np.flatnonzero(np.isin(ids, targets))
-    pairs = _pairs(matrix, half, scale, columns, (source, target), settings)
+    pairs = _pairs(matrix, half, scale, columns, settings)
     return Cooccurrence(ids, source, target, *pairs)
 
 
@@ -155,7 +155,6 @@ def _pairs(
     half: np.ndarray,
     scale: np.ndarray,
     targets: np.ndarray,
-    factors: tuple[np.ndarray, np.ndarray],
     settings: CooccurrenceSettings,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The strongest pairs of each source item.
@@ -165,17 +164,15 @@ def _pairs(
         half: [users, I] float32 with weights half' half * scale_i / scale_j.
         scale: [I] float32.
         targets: [T] int64 items that a pair may lead to.
-        factors: [I, R] source and target factors.
         settings: sizes.
 
     Returns:
-        Offsets [I + 1], items led to [N], and what the factors leave of their weights [N].
+        Offsets [I + 1], items led to [N], and their weights [N].
     """
     count, kept = half.shape[1], min(settings.pairs_per_item, len(targets))
     if not kept:
         none = np.zeros(0, np.int64)
         return np.zeros(count + 1, np.int64), none, np.zeros(0, np.float32)
-    source, target = factors
     lengths, items, weights = [], [], []
     for start in range(0, count, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, count))
@@ -189,9 +186,8 @@ def _pairs(
             [matrix[np.ix_(users, led)].sum(axis=0) for users, led in zip(met, best, strict=True)]
         )
         listed = (weight > 0) & (together >= settings.min_together)
-        explained = np.einsum("ir,inr->in", source[rows], target[best])
         lengths.append(listed.sum(axis=1))
         items.append(best[listed])
-        weights.append((weight - explained)[listed])
+        weights.append(weight[listed])
     offsets = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
     return offsets, np.concatenate(items), np.concatenate(weights).astype(np.float32)

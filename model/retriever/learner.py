@@ -20,7 +20,7 @@ from ..progress import Pulse
 from ..schema import Schema
 from ..training import Curve, Rules, Stage, fit, one_cycle, pick_device, to_device
 from .evaluation import recall
-from .loss import pairwise_loss
+from .loss import LOSSES
 from .network import Network
 from .parts import Parts
 from .periods import Example, Period, batches
@@ -97,9 +97,17 @@ class Learner:
         if self.base is not None:
             warm_start(network, self.vocabulary, self.profiles, self.base)
             return network
-        sides = [example.user for period in periods for example in period.examples[::_SAMPLED]]
+        sampled = [
+            UserTensors.of(
+                [example.user for example in period.examples[::_SAMPLED]],
+                period.values,
+                self.profiles,
+            )
+            for period in periods
+        ]
         priors = [period.priors[period.rows].reshape(-1, len(COLUMN_NAMES)) for period in periods]
-        network.statistics.fit(np.concatenate([side.columns for side in sides]))
+        network.statistics.fit(np.concatenate([users.hit_columns.numpy() for users in sampled]))
+        network.known.fit(np.concatenate([users.known_columns.numpy() for users in sampled]))
         network.priors.fit(np.concatenate(priors))
         return network
 
@@ -122,7 +130,7 @@ class Learner:
         ]
         order = draw.permutation(len(steps))
         network.to(device)
-        optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+        optimiser = torch.optim.AdamW(network.groups(settings.tower_decay), settings.learning_rate)
         tensors = {id(period): to_device(PeriodTensors.of(period), device) for period in periods}
 
         def loss_at(step: int) -> Tensor:
@@ -174,7 +182,7 @@ class Learner:
             users = replace(users, profile_rows=_hide(users.profile_rows, known, hide))
             ad_rows = _hide(ads.rows, len(self.vocabulary.ids), hide)
         scores = network(ads, to_device(users, device), ad_rows)
-        return pairwise_loss(scores, worth.to(device))
+        return LOSSES[self.settings.loss](scores, worth.to(device))
 
     def _steps(self, periods: list[Period]) -> int:
         settings = self.settings

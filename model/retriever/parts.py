@@ -19,7 +19,7 @@ from .network import Network
 from .presets import RetrieverSettings
 from .priors import COLUMN_NAMES
 from .sides import item_factors
-from .statistics import COLUMNS
+from .tensors import HIT_COLUMNS
 from .vocabulary import Vocabulary
 
 KIND = "retriever"
@@ -82,7 +82,7 @@ class Parts:
             profile_fields=len(schema.profile_fields) + len(schema.context_fields),
             rows=rows,
             profile_rows=profile_rows,
-            statistics=len(COLUMNS),
+            statistics=HIT_COLUMNS,
             priors=len(COLUMN_NAMES),
         )
 

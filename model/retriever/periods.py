@@ -50,6 +50,7 @@ class Period:
         values: [M] int64 distinct raw ids on the ads, ascending, without 0.
         value_at: [A, F] int64 positions in values; M for a missing value.
         factors: [A, R] float32 target factors of the ads' items.
+        sources: [I, R] float32 source factors of all items that have some.
         priors: [V, N] float32 priors as of the period's start.
         examples: users who bought any of the ads.
     """
@@ -59,6 +60,7 @@ class Period:
     values: np.ndarray
     value_at: np.ndarray
     factors: np.ndarray
+    sources: np.ndarray
     priors: np.ndarray
     examples: list[Example]
 
@@ -115,6 +117,7 @@ class PeriodBuilder:
             values=values,
             value_at=np.where(value_at >= 0, value_at, len(values)),
             factors=item_factors(ads.items, cooccurrence),
+            sources=cooccurrence.source,
             priors=priors,
             examples=examples,
         )

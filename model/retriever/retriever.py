@@ -74,6 +74,11 @@ class Retriever:
         """Real number that one int8 step of an ad's vector stands for."""
         return 1 / LIMIT
 
+    def vectors(self, items: np.ndarray) -> np.ndarray:
+        """[B, D] float32: what `embed` rounds, in steps."""
+        steps: np.ndarray = self._parts.ad_vectors(items) / self._parts.ad_scales
+        return steps
+
     def embed(self, items: np.ndarray) -> np.ndarray:
         """Embed ads.
 
@@ -85,8 +90,7 @@ class Retriever:
         """
         if not len(items):
             return np.zeros((0, self.embedding_width), np.int8)
-        steps = np.rint(self._parts.ad_vectors(items) / self._parts.ad_scales)
-        quantised: np.ndarray = np.clip(steps, -LIMIT, LIMIT).astype(np.int8)
+        quantised: np.ndarray = np.clip(np.rint(self.vectors(items)), -LIMIT, LIMIT).astype(np.int8)
         return quantised
 
     def query(self, request: Request) -> RetrieverQuery:
@@ -104,31 +108,22 @@ class Retriever:
         )
         profile = np.concatenate((request.profile, request.context))
         side = user_side(statistics, profile, parts.vocabulary, parts.cooccurrence)
-        users = UserTensors.of([side], side.ids, parts.profiles)
+        # In training these are the values on a period's ads; here, all that could be on an ad.
+        values = np.union1d(side.ids, side.evidence.ids)
+        users = UserTensors.of([side], values, parts.profiles)
+        priors = torch.from_numpy(parts.priors)
+        sources = torch.from_numpy(parts.cooccurrence.source)
         with torch.inference_mode():
-            met = parts.network.weigh(
-                users.hit_columns, torch.from_numpy(parts.priors[side.rows]), users.hit_fields
+            weights = parts.network.weigh(
+                users.hit_columns, priors[users.hit_rows], users.hit_fields
             ).numpy()
-            listed = parts.network.pair_weigh(torch.from_numpy(side.pair_weights)).numpy()
             vector = parts.network.user_vectors(
                 users.profile_rows,
                 users.users,
                 users.fields,
                 users.rows,
                 users.weights,
-                users.factors,
+                parts.network.taste(users, priors, sources),
             ).numpy()[0]
-        ids, weights = _strongest(
-            np.concatenate((side.ids, side.pair_ids)),
-            np.concatenate((met, listed)),
-            parts.settings.query_features,
-        )
-        return RetrieverQuery(ids, weights, vector * self._user_scales)
-
-
-def _strongest(ids: np.ndarray, weights: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the weights of equal ids and keep the largest, largest first."""
-    distinct, inverse = np.unique(ids, return_inverse=True)
-    sums = np.bincount(inverse, weights, len(distinct)).astype(np.float32)
-    order = np.argsort(-np.abs(sums), kind="stable")[:kept]
-    return distinct[order], sums[order]
+        kept = np.argsort(-np.abs(weights), kind="stable")[: parts.settings.query_features]
+        return RetrieverQuery(values[kept], weights[kept], vector * self._user_scales)

@@ -12,16 +12,18 @@ import numpy as np
 
 from ..features import History
 from .cooccurrence import Cooccurrence
-from .statistics import COLUMNS, DECAY_DAYS, Statistics, Window, summarise
+from .evidence import Evidence, gather
+from .statistics import COLUMNS, DECAY_DAYS, USER_COLUMNS, Statistics, Window, summarise
 from .vocabulary import Vocabulary
 
 # The slowest decay: what a user has met at all, the recent a little more.
 _POOL_COLUMN = COLUMNS.index(f"count_{int(max(DECAY_DAYS))}d")
+_RECENCY = COLUMNS.index("recency")
 
 
 @dataclass(frozen=True)
 class UserSide:
-    """One user as of one moment; K values met, U profile and C context fields, R factors.
+    """One user as of one moment; K values met, U profile and C context fields.
 
     Attributes:
         ids: [K] int64 raw ids of the values met, ascending.
@@ -30,9 +32,10 @@ class UserSide:
         columns: [K, S] float32 statistics of these.
         weights: [K] float32 weights of these in the pooled history.
         profile: [U + C] int64 raw ids of profile and context.
-        factors: [R] float32 sum of the met items' source factors.
-        pair_ids: [N] int64 raw ids that listed pairs lead to, ascending.
-        pair_weights: [N] float32 summed weights of these.
+        known: [J] int64 positions in ids of the items that take part in the co-occurrences.
+        sources: [J] int64 positions of these among the co-occurrences' items.
+        evidence: for the items that listed pairs lead to, N of them.
+        led_rows: [N] int64 vocabulary rows of these items.
     """
 
     ids: np.ndarray
@@ -41,9 +44,16 @@ class UserSide:
     columns: np.ndarray
     weights: np.ndarray
     profile: np.ndarray
-    factors: np.ndarray
-    pair_ids: np.ndarray
-    pair_weights: np.ndarray
+    known: np.ndarray
+    sources: np.ndarray
+    evidence: Evidence
+    led_rows: np.ndarray
+
+    @property
+    def about_user(self) -> np.ndarray:
+        """[len(USER_COLUMNS)] float32; zeros without a history."""
+        about: np.ndarray = self.columns[:1, -len(USER_COLUMNS) :].sum(axis=0)
+        return about
 
 
 def user_side(
@@ -60,9 +70,10 @@ def user_side(
         vocabulary: of the items.
         cooccurrence: of the items.
     """
-    met = cooccurrence.positions(statistics.ids[statistics.fields == 0])
-    met = met[met >= 0]
-    pair_ids, pair_weights = _listed_pairs(met, cooccurrence)
+    known = np.flatnonzero(statistics.fields == 0)
+    sources = cooccurrence.positions(statistics.ids[known])
+    known, sources = known[sources >= 0], sources[sources >= 0]
+    evidence = gather(sources, np.expm1(statistics.columns[known, _RECENCY]), cooccurrence)
     return UserSide(
         ids=statistics.ids,
         fields=statistics.fields,
@@ -70,9 +81,10 @@ def user_side(
         columns=statistics.columns,
         weights=statistics.columns[:, _POOL_COLUMN],
         profile=profile,
-        factors=cooccurrence.source[met].sum(axis=0),
-        pair_ids=pair_ids,
-        pair_weights=pair_weights,
+        known=known,
+        sources=sources,
+        evidence=evidence,
+        led_rows=vocabulary.find(evidence.ids, np.zeros(1, np.int64)),
     )
 
 
@@ -88,14 +100,3 @@ def statistics_before(history: History, window: Window, now_ms: int, max_events:
     """Statistics of the newest events strictly before a moment."""
     end = int(np.searchsorted(history.time_ms, now_ms, side="left"))
     return summarise(window.part(max(end - max_events, 0), end), history, now_ms)
-
-
-def _listed_pairs(met: np.ndarray, pairs: Cooccurrence) -> tuple[np.ndarray, np.ndarray]:
-    starts, ends = pairs.pair_offsets[met], pairs.pair_offsets[met + 1]
-    lengths = ends - starts
-    # Positions starts[i] .. ends[i] - 1 of every i in one array.
-    shifts = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    at = np.arange(int(lengths.sum())) + shifts
-    sums = np.bincount(pairs.pair_targets[at], pairs.pair_weights[at], len(pairs.ids))
-    reached = np.flatnonzero(sums)
-    return pairs.ids[reached], sums[reached].astype(np.float32)

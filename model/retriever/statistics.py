@@ -33,6 +33,9 @@ COLUMNS = (
 )
 """Names of the statistics, in the order of their columns."""
 
+USER_COLUMNS = ("user_count", "user_recency")
+"""Those, the last ones, that say something about the user and are the same for every value."""
+
 
 @dataclass(frozen=True)
 class Window:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..schema import Schema
 from ..tables import TablesInvalid, TrainingTables
 from ..training import DEFAULTS, Curve, Options, Report, Run
 from . import cooccurrence
-from .evaluation import RECALL_AT
+from .evaluation import RECALL_AT, recall
 from .learner import Learner
 from .parts import KIND, Parts
 from .periods import Period, PeriodBuilder
@@ -41,16 +42,18 @@ def train_retriever(
     out: Path,
     progress: Progress = silent,
     options: Options = DEFAULTS,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Train a retriever and write its checkpoint.
 
     Args:
         tables: one period of data; its newest ad periods are held out.
         schema: the fields to learn from.
-        preset: "tiny" or "demo".
+        preset: "tiny", "demo" or "small".
         out: the checkpoint's folder, replaced if it exists.
         progress: told after every period prepared and every step.
         options: where to begin, and whether to go on with a run that was killed.
+        seed: of weights and order.
 
     Returns:
         loss (over the last tenth of the steps), recall (see `evaluation`) and users of the
@@ -65,7 +68,7 @@ def train_retriever(
     tables.check(schema)
     if not tables.events.num_rows or not tables.ads.num_rows:
         raise TablesInvalid("events and ads must each have at least one row")
-    settings = PRESETS[preset]
+    settings = replace(PRESETS[preset], seed=seed)
     base = None if options.base is None else Parts.load(options.base, schema)[0]
     run = Run(out, _identity(tables, schema, settings, options), options)
 
@@ -81,18 +84,22 @@ def train_retriever(
     examples = [builder.buyers(at) for at in chosen]
     batches_of = [math.ceil(count / settings.batch) for count in examples]
     tried = len(chosen) + settings.epochs * sum(batches_of[:learned])
-    total = tried + settings.epochs * sum(batches_of) + 1
+    total = tried + settings.refit * settings.epochs * sum(batches_of) + 1
     pulse = Pulse(progress, total)
 
     periods = _prepare(population, builder, chosen, settings, pulse)
     learner = Learner(settings, schema, vocabulary, profiles, base, pulse)
-    # Learned twice: once without the newest periods, to say how well it does on them and when to
-    # stop, and then with them, because the newest weeks resemble the next one most.
-    trial = run.once(
-        "trial", lambda: learner.try_out(periods[:learned], periods[learned:], run.stage("trial"))
-    )
-    pulse.reach(tried)
-    network, curve = learner.learn(periods, run.stage("final"), share=trial["share"])
+    earlier, held_out = periods[:learned], periods[learned:]
+    if settings.refit:
+        # Learned twice: once without the newest periods, to say how well it does on them and when
+        # to stop, and then with them, because the newest weeks resemble the next one most.
+        trial = run.once("trial", lambda: learner.try_out(earlier, held_out, run.stage("trial")))
+        pulse.reach(tried)
+        network, curve = learner.learn(periods, run.stage("final"), share=trial["share"])
+    else:
+        network, curve = learner.learn(earlier, run.stage("final"), held_out)
+        measured, users = recall(network, held_out, profiles)
+        trial = {"recall": measured, "users": users, "curve": vars(curve)}
 
     now_ms = population.end_ms()
     pairs = cooccurrence.fit(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from daemon.datasets.complete_journey.retrieval import Truth
-from daemon.evaluation.measures import Measures
+from daemon.evaluation.measures import Measures, by_scores
 
 ITEMS = 200
 
@@ -21,13 +21,13 @@ def measures() -> Measures:
     return Measures(truth, seen)
 
 
-def by_position(users: np.ndarray) -> np.ndarray:
+def by_position(user: int) -> np.ndarray:
     """Every user gets the items in order of position."""
-    return np.broadcast_to(-np.arange(ITEMS, dtype=np.float32), (len(users), ITEMS))
+    return -np.arange(ITEMS, dtype=np.float32)
 
 
 def test_recall_is_the_share_of_a_users_own_items(measures: Measures) -> None:
-    found = measures.of(by_position)
+    found = measures.of(by_scores(by_position))
     np.testing.assert_allclose(found["recall@10/all"], [0.5, 1])
     np.testing.assert_allclose(found["recall@100/all"], [0.5, 1])
     np.testing.assert_allclose(found["hr@10/all"], [1, 1])
@@ -35,27 +35,27 @@ def test_recall_is_the_share_of_a_users_own_items(measures: Measures) -> None:
 
 def test_novel_ranks_only_what_the_user_never_met(measures: Measures) -> None:
     """With the 50 known items gone, item 150 is the 101st; and user 2 has nothing novel."""
-    found = measures.of(by_position)
+    found = measures.of(by_scores(by_position))
     np.testing.assert_allclose(found["recall@100/novel"], [0])
 
-    def one_up(users: np.ndarray) -> np.ndarray:
-        scores = by_position(users).copy()
-        scores[:, 60] = -np.inf
+    def one_up(user: int) -> np.ndarray:
+        scores = by_position(user)
+        scores[60] = -np.inf
         return scores
 
-    np.testing.assert_allclose(measures.of(one_up)["recall@100/novel"], [1])
+    np.testing.assert_allclose(measures.of(by_scores(one_up))["recall@100/novel"], [1])
 
 
 def test_ndcg_is_one_for_the_best_order_and_falls_with_the_place(measures: Measures) -> None:
-    def best(users: np.ndarray) -> np.ndarray:
-        scores = by_position(users).copy()
-        scores[:, [3, 150]], scores[:, 5] = 2, 1
+    def best(user: int) -> np.ndarray:
+        scores = by_position(user)
+        scores[[3, 150]], scores[5] = 2, 1
         return scores
 
-    np.testing.assert_allclose(measures.of(best)["ndcg@10/all"], [1, 1 / np.log2(4)])
+    np.testing.assert_allclose(measures.of(by_scores(best))["ndcg@10/all"], [1, 1 / np.log2(4)])
 
 
 def test_equal_scores_are_ordered_by_position(measures: Measures) -> None:
-    flat = measures.of(lambda users: np.zeros((len(users), ITEMS), np.float32))
-    for axis, values in measures.of(by_position).items():
+    flat = measures.of(by_scores(lambda user: np.zeros(ITEMS, np.float32)))
+    for axis, values in measures.of(by_scores(by_position)).items():
         np.testing.assert_array_equal(flat[axis], values)

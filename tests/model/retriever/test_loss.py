@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from model.retriever.loss import pairwise_loss
+from model.retriever.loss import listwise_loss, pairwise_loss
 
 
 def by_hand(scores: list[float], values: list[float]) -> float:
@@ -55,3 +55,16 @@ def test_nothing_bought_is_no_loss_but_a_gradient() -> None:
     loss = pairwise_loss(scores, torch.zeros(2, 3))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
+
+
+def test_listwise_loss_is_the_cross_entropy_of_the_values_shares() -> None:
+    scores = torch.tensor([[0.3, -1.0, 2.0], [1.0, 0.5, -0.2]])
+    values = torch.tensor([[0.0, 2.5, 1.0], [4.0, 0.0, 0.0]])
+    logs = torch.log_softmax(scores, dim=1)
+    first = (math.log(3.5) * logs[0, 1] + math.log(2) * logs[0, 2]) / math.log(7)
+    wanted = -(first + logs[1, 0]) / 2
+    assert listwise_loss(scores, values).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_nothing_bought_costs_nothing_listwise() -> None:
+    assert listwise_loss(torch.randn(2, 4), torch.zeros(2, 4)).item() == 0

@@ -88,7 +88,7 @@ def test_nothing_but_labels_comes_from_the_period_or_later(
     assert len(before.examples) > 10
     for example in before.examples:
         twin = twins[example.user.columns.tobytes()]
-        for name in ("ids", "weights", "factors", "pair_ids", "pair_weights", "profile"):
+        for name in ("ids", "weights", "sources", "led_rows", "profile"):
             np.testing.assert_array_equal(getattr(example.user, name), getattr(twin, name))
 
 
