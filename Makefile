@@ -42,11 +42,11 @@ lint: setup ## ruff, mypy --strict and the import rules
 bench: setup ## every benchmark, peers included (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: setup ## faults at random, ROUNDS=20 of them, by SEED=n; then state = truth, or which seed it was not
-	PYTHONPATH=tests/chaos $(BIN)/python -m chaos_rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
-
 evaluate: setup ## both models on real data beside baselines; trains those that are missing
 	$(BIN)/headwater evaluate $(ARGS)
+
+chaos: setup ## faults at random, ROUNDS=20 of them, by SEED=n; then state = truth, or which seed it was not
+	PYTHONPATH=tests/chaos $(BIN)/python -m chaos_rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # The lock pins uv too: pip reads uv's entry from it, and uv installs the rest.
 $(ENVIRONMENT): requirements.lock pyproject.toml

@@ -27,8 +27,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from daemon.client import WorkerClient
 from daemon.demo.arrival import Arrival
 from daemon.demo.latency import buckets, quantile
-from daemon.demo.rows import Row
 from daemon.process import WorkerProcess
+from daemon.rows import Row
 from stream import topics
 from stream.broker import Broker
 from stream.codec import encode_ad, encode_event, encode_id

@@ -1,4 +1,10 @@
-"""Rounds: write, hurt, let settle, compare."""
+"""Faults at random on a real installation, and a check that its state is the truth.
+
+A round writes ads, delivery states, deletions, events and erasures whose outcome
+is known, hurts something meanwhile, lets everything come to rest, and compares
+all of it with what was written. What is written and hurt follows from one seed;
+when exactly it strikes is the machine's affair.
+"""
 
 from __future__ import annotations
 
