@@ -269,7 +269,8 @@ def test_a_response_spells_every_key_of_the_contract_and_ids_as_strings():
     }
     ads = (ScoredAd(2**60 + 1, 1.0, 2.0),)
     body = json.loads(encode_response(ScoreResponse(request_id="r", user_id=1, ads=ads)))
-    assert body["ads"] == [{"ad_id": str(2**60 + 1), "score": 1.0, "value": 2.0, "tasks": {}}]
+    ad = {"ad_id": str(2**60 + 1), "score": 1.0, "value": 2.0, "tasks": {}, "factors": {}}
+    assert body["ads"] == [ad]
 
 
 def test_an_impression_carries_what_was_served():
