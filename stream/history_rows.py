@@ -7,6 +7,7 @@ is in any file after `scrub`. What the rows mean to a user's history is `histori
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
@@ -27,6 +28,10 @@ from rocksdict import (
 from .errors import StreamError
 
 log = structlog.get_logger(__name__)
+
+# The longest call is the rewriting of a folder's files.
+CLOSE_S: Final = 10.0
+CLOSE_RETRY_S: Final = 0.01
 
 # Rows, big-endian, so that the order of the bytes is the order of the numbers:
 #   e partition user, time counted back from the end of time, event id -> event
@@ -86,8 +91,19 @@ class HistoryRows:
         return cls(database, sync=sync)
 
     def close(self) -> None:
-        """Close the folder; every other method fails from now on."""
-        self._database.close()
+        """Close the folder; every other method fails from now on.
+
+        A thread whose task was cancelled may still be in a call; it is waited for.
+        """
+        until_s = time.monotonic() + CLOSE_S
+        while True:
+            try:
+                return self._database.close()
+            except RuntimeError:
+                # What rocksdict raises while another thread is in the database.
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(CLOSE_RETRY_S)
 
     def write(self, batch: WriteBatch) -> None:
         """Write all of it or nothing."""
