@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from daemon.rows import Rows
 from stream.codec import decode_ad, decode_event, encode_ad, encode_event
 from stream.formats import FORMATS, Format, header_of
 from stream.records import Ad, Rule, UserEvent
@@ -82,32 +82,15 @@ def main() -> None:
         {axis: rate(call) for axis, call in calls.items()}
         for _ in range(1 if arguments.quick else TURNS)
     ]
-    rows: list[dict[str, Any]] = [
-        {
-            "axis": axis,
-            "system": "headwater",
-            "value": max(turn[axis] for turn in turns),
-            "unit": "records/s",
-            "spread": None,
-            "n": RECORDS,
-        }
-        for axis in calls
-    ]
-    rows += [
-        {
-            "axis": f"ad_bytes/{name}",
-            "system": "headwater",
-            "value": len(encode_ad(AD, form)),
-            "unit": "bytes",
-            "spread": None,
-            "n": 1,
-        }
-        for name, form in FORMATS.items()
-    ]
-    for row in rows:
-        print(f"{row['axis']:36s} {row['value']:12,.0f} {row['unit']}")
+    rows = Rows()
+    for axis in calls:
+        rows.add(axis, max(turn[axis] for turn in turns), "records/s", n=RECORDS)
+    for name, form in FORMATS.items():
+        rows.add(f"ad_bytes/{name}", len(encode_ad(AD, form)), "bytes")
+    for row in rows.rows:
+        print(f"{row.axis:36s} {row.value:12,.0f} {row.unit}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        rows.write(arguments.json)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +27,7 @@ from daemon.client import WorkerClient
 from daemon.demo.arrival import Arrival
 from daemon.demo.latency import buckets, quantile
 from daemon.process import WorkerProcess
-from daemon.rows import Row
+from daemon.rows import Rows
 from stream import topics
 from stream.broker import Broker
 from stream.codec import encode_ad, encode_event, encode_id
@@ -149,7 +148,7 @@ class Bench:
     """A broker, a folder for workers, and the rows so far."""
 
     def __init__(self, bootstrap: str, folder: Path, sizes: Sizes, retriever: str) -> None:
-        self.rows: list[Row] = []
+        self.rows = Rows()
         self._bootstrap = bootstrap
         self._folder = folder
         self._sizes = sizes
@@ -265,7 +264,7 @@ class Bench:
         return WorkerProcess(config, config.with_suffix(".log"))
 
     def _add(self, axis: str, system: str, value: float, unit: str, n: int) -> None:
-        self.rows.append(Row(axis, system, value, unit, None, n))
+        self.rows.add(axis, value, unit, system=system, n=n)
         print(f"{axis:36s} {system:12s} {value:12,.2f} {unit}", flush=True)
 
 
@@ -331,8 +330,7 @@ def main() -> None:
         finally:
             broker.stop()
     if arguments.json:
-        rows = [asdict(row) for row in bench.rows]
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        bench.rows.write(arguments.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 from daemon.client import WorkerClient
 from daemon.process import WorkerProcess
+from daemon.rows import Rows
 from stream import topics
 from stream.broker import Broker
 from stream.codec import encode_event, encode_id
@@ -161,21 +161,13 @@ def main() -> None:
             found = asyncio.run(measure(kafka, Path(folder), arguments.users, arguments.events))
         finally:
             broker.stop()
-    rows = [
-        {
-            "axis": axis,
-            "system": "headwater",
-            "value": value,
-            "unit": "users" if axis == "takeover_users" else "s",
-            "spread": None,
-            "n": 1,
-        }
-        for axis, value in found.items()
-    ]
-    for row in rows:
-        print(f"{row['axis']:28s} {row['value']:12,.2f} {row['unit']}")
+    rows = Rows()
+    for axis, value in found.items():
+        rows.add(axis, value, "users" if axis == "takeover_users" else "s")
+    for row in rows.rows:
+        print(f"{row.axis:28s} {row.value:12,.2f} {row.unit}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        rows.write(arguments.json)
 
 
 if __name__ == "__main__":

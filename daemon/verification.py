@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,11 +93,11 @@ async def verified(urls: Sequence[str], wait_s: float, settings: Settings) -> li
         ConfigurationError: one serves with other models.
     """
     loaded = models.load(settings)
-    clients = [WorkerClient(url) for url in urls]
-    for client in clients:
-        await client.__aenter__()
-    try:
-        workers = [Worker(client, loaded.columns) for client in clients]
+    async with AsyncExitStack() as stack:
+        workers = [
+            Worker(await stack.enter_async_context(WorkerClient(url)), loaded.columns)
+            for url in urls
+        ]
         digests = await _at_equal_offsets(workers, wait_s)
         findings: list[Finding] = []
         known: list[tuple[Digest, Verdict]] = []
@@ -107,9 +108,6 @@ async def verified(urls: Sequence[str], wait_s: float, settings: Settings) -> li
                 known.append((verdict.digest, verdict))
             findings.append(Finding(worker.id, url, verdict))
         return findings
-    finally:
-        for client in clients:
-            await client.__aexit__(None, None, None)
 
 
 async def _at_equal_offsets(workers: Sequence[Worker], wait_s: float) -> list[Digest]:

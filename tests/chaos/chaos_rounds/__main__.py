@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import secrets
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
+
+from daemon.rows import Rows
 
 from .faults import FAULTS
 from .rounds import Report, run
@@ -47,23 +48,14 @@ def main() -> None:
         "resurrected": report.resurrected,
         **{f"faults/{kind}": count for kind, count in sorted(report.faults.items())},
     }
-    rows = [
-        {
-            "axis": a,
-            "system": "headwater",
-            "value": v,
-            "unit": "1",
-            "spread": None,
-            "n": report.rounds,
-        }
-        for a, v in figures.items()
-    ]
+    rows = Rows()
     for name, value in figures.items():
+        rows.add(name, value, "1", n=report.rounds)
         print(f"{name:24s} {value}")
     for finding in report.findings:
         print(finding)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+        rows.write(arguments.json)
     if not report.sound:
         print(f"not the truth; again with --seed {seed}; logs and state: {folder}")
         sys.exit(1)
