@@ -16,9 +16,7 @@ from . import options
 
 
 def demo(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures there.", metavar="FILE")
-    ] = None,
+    json_file: options.Figures = None,
     keep: Annotated[bool, typer.Option(help="Leave everything running at the end.")] = False,
     began: Annotated[
         float | None,
@@ -34,8 +32,6 @@ def demo(
     from ..datasets.complete_journey import DatasetMissing
     from ..demo.story import Options, Story
 
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{json_file.parent} is no folder", param_hint="--json")
     console = Console(highlight=False)
     began_s = time.time() if began is None else began
     story = Story(Options(state_dir, bootstrap, keep, began_s), console)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +15,7 @@ from . import options
 
 
 def evaluate(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures there.", metavar="FILE")
-    ] = None,
+    json_file: options.Figures = None,
     only: Annotated[list[Part] | None, typer.Option(help="Only this part; repeatable.")] = None,
     seeds: Annotated[
         int, typer.Option(help="Trainings of each model whose figures are averaged.", min=1)
@@ -28,8 +25,6 @@ def evaluate(
 ) -> None:
     """Measure retrieval and ranking on The Complete Journey; a missing model is trained first."""
     settings = options.settings(config, assignments)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{json_file.parent} is no folder", param_hint="--json")
     environment.prepare(settings.worker)
     # Imported here: it reads no data before it is asked to.
     from ..datasets.complete_journey import DatasetMissing

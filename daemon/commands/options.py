@@ -25,6 +25,19 @@ Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap", help="Kafka's host:port.", metavar="HOST:PORT")
 ]
 Prefix = Annotated[str | None, typer.Option("--prefix", help="Prefix of every topic's name.")]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse at once what could not be written after minutes of work."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{path.parent} is no folder", param_hint="--json")
+    return path
+
+
+Figures = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the figures there.", metavar="FILE", callback=_in_a_folder),
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Column map of another data set: a TOML file.", metavar="FILE"),
