@@ -46,6 +46,7 @@ def main() -> None:
         "lost": report.lost,
         "doubled": report.doubled,
         "resurrected": report.resurrected,
+        "inconsistent": report.inconsistent,
         **{f"faults/{kind}": count for kind, count in sorted(report.faults.items())},
     }
     rows = Rows()

@@ -13,6 +13,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from daemon.client import WorkerClient
+
 from .world import World
 
 Fault = Callable[[World, Random], Awaitable[None]]
@@ -32,6 +34,18 @@ async def stop_worker(world: World, random: Random) -> None:
     await random.choice(world.workers).process.stop()
 
 
+async def add_worker(world: World, random: Random) -> None:
+    """One worker more, which takes users from the others and soon leaves, or dies."""
+    await world.spare.start()
+    async with WorkerClient(world.spare.url) as client:
+        await world.spare.process.wait_ready(client)
+    await asyncio.sleep(random.uniform(0.0, 3.0))
+    if random.random() < 0.5:
+        await world.spare.process.stop()
+    else:
+        await world.spare.process.kill()
+
+
 async def freeze_worker(world: World, random: Random) -> None:
     """SIGSTOP until the others have taken its users; it wakes up believing that it has them."""
     worker = random.choice(world.workers)
@@ -46,6 +60,13 @@ async def pause_worker(world: World, random: Random) -> None:
     worker.signal(signal.SIGSTOP)
     await asyncio.sleep(random.uniform(0.2, 2.0))
     worker.signal(signal.SIGCONT)
+
+
+async def cut_power(world: World, random: Random) -> None:
+    """kill -9 of everything, and a start of the broker."""
+    for worker in world.workers:
+        await worker.process.kill()
+    await kill_broker(world, random)
 
 
 async def kill_broker(world: World, random: Random) -> None:
@@ -108,8 +129,10 @@ FAULTS: dict[str, Fault] = {
         nothing,
         kill_worker,
         stop_worker,
+        add_worker,
         freeze_worker,
         pause_worker,
+        cut_power,
         kill_broker,
         restart_broker,
         damage_snapshot,

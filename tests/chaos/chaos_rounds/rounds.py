@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from daemon.digests import Digest
 from gpuindex.digest import PARTS
+from stream.codec import encode_event
+from stream.deadletters import find
+from stream.topics import USER_EVENTS
 
 from .faults import FAULTS
 from .truth import Truth
@@ -35,9 +39,10 @@ class Report:
     Attributes:
         rounds: how many were done.
         faults: how often each struck.
-        lost: ads and events that are missing, or not in their newest state.
+        lost: ads, events and dead letters that are missing, or not in their newest state.
         doubled: ads and events that are there twice.
-        resurrected: ads and events that should be gone.
+        resurrected: ads, events and dead letters that should not be there.
+        inconsistent: offsets that are not the topics', owners that are none or two, wrong order.
         findings: each of those, in words.
     """
 
@@ -46,6 +51,7 @@ class Report:
     lost: int = 0
     doubled: int = 0
     resurrected: int = 0
+    inconsistent: int = 0
     findings: list[str] = field(default_factory=list)
 
     def note(self, where: str, lost: Collection[Any], doubled: int, extra: Collection[Any]) -> None:
@@ -56,6 +62,11 @@ class Report:
         if lost or doubled or extra:
             shown = f"lost {sorted(lost)[:9]}, doubled {doubled}, too many {sorted(extra)[:9]}"
             self.findings.append(f"round {self.rounds}: {where}: {shown}")
+
+    def wrong(self, what: str) -> None:
+        """Note what is wrong in another way."""
+        self.inconsistent += 1
+        self.findings.append(f"round {self.rounds}: {what}")
 
     @property
     def sound(self) -> bool:
@@ -101,6 +112,16 @@ async def _write(world: World, truth: Truth) -> None:
 
 async def check(world: World, truth: Truth, report: Report) -> None:
     """Compare everything that runs with what was written."""
+    await _check_ads(world, truth, report)
+    await _check_users(world, truth, report)
+    await _check_offsets(world, report)
+    for topic, values in truth.dead.items():
+        found = [letter.value async for letter in find(world.kafka, topic)]
+        # At least once, and once for every worker that reads the topic.
+        report.note(f"dead letters of {topic}", values - set(found), 0, set(found) - values)
+
+
+async def _check_ads(world: World, truth: Truth, report: Report) -> None:
     wanted = truth.hashes()
     states = dict(zip(wanted.ad_ids.tolist(), wanted.states.tolist(), strict=True))
     every_part = ",".join(map(str, range(PARTS)))
@@ -110,14 +131,34 @@ async def check(world: World, truth: Truth, report: Report) -> None:
         wrong = [ad_id for ad_id, state in states.items() if held.get(ad_id) != state]
         doubled = len(listed.ad_ids) - len(np.unique(listed.ad_ids))
         report.note(f"ads of {worker.name}", wrong, doubled, held.keys() - states.keys())
-    for user_id, events in truth.users.items():
+
+
+async def _check_users(world: World, truth: Truth, report: Report) -> None:
+    for user_id in truth.users:
         # Whoever is asked forwards to the owner.
         worker = world.workers[user_id % len(world.workers)]
-        found = [
-            event["event_id"] for event in (await worker.ask(f"/v1/users/{user_id}"))["events"]
-        ]
-        lost, extra = events.keys() - set(found), set(found) - events.keys()
-        report.note(f"user {user_id}", lost, len(found) - len(set(found)), extra)
-        times = [events[event_id].time_ms for event_id in found if event_id in events]
-        if times != sorted(times):
-            report.note(f"user {user_id}, not in order of time", ["order"], 0, ())
+        found = (await worker.ask(f"/v1/users/{user_id}"))["events"]
+        wanted = [msgspec.json.decode(encode_event(event)) for event in truth.newest(user_id)]
+        lost = [event["event_id"] for event in wanted if event not in found]
+        extra = [event["event_id"] for event in found if event not in wanted]
+        doubled = len(found) - len({event["event_id"] for event in found})
+        report.note(f"user {user_id}", lost, doubled, extra)
+        if not (lost or doubled or extra) and found != wanted:
+            report.wrong(f"user {user_id}: not in order of time")
+
+
+async def _check_offsets(world: World, report: Report) -> None:
+    """Every worker is at the ends of its topics, and every user's partition is one worker's."""
+    ends = await world.ends()
+    owned: list[int] = []
+    for worker in world.workers:
+        status = await worker.ask("/v1/status")
+        owned += status["partitions"]["here"]
+        for topic, offsets in status["offsets"].items():
+            for partition, offset in offsets.items():
+                end = ends[topic][int(partition)]
+                if offset != end:
+                    place = f"{worker.name}: {topic} partition {partition}"
+                    report.wrong(f"{place}: at {offset}, which ends at {end}")
+    if sorted(owned) != sorted(ends[USER_EVENTS]):
+        report.wrong(f"partitions of users are at {owned}")

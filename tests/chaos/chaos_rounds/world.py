@@ -21,10 +21,9 @@ from stream.reader import TopicReader
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 
-from .truth import EVENTS_KEPT
+from .truth import EVENTS_KEPT, TOPICS
 
 PROGRAM = Path(__file__).with_name("skewed.py")
-TOPICS = (ADS, ADS_CONTROL, USER_EVENTS)
 SETTLE_S = 120.0
 POLL_S = 0.1
 
@@ -98,6 +97,7 @@ class World:
         self.broker = Broker(folder / "kafka", lib=jars)
         self.kafka = Kafka(self.broker.start())
         self.workers = [Worker(self, f"worker-{number}") for number in range(workers)]
+        self.spare = Worker(self, "spare")
 
     async def __aenter__(self) -> World:
         await topics.create_missing(self.kafka)
@@ -111,7 +111,7 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for worker in self.workers:
+        for worker in (*self.workers, self.spare):
             if worker.running:
                 worker.signal(signal.SIGCONT)
                 await worker.process.kill()
@@ -130,6 +130,12 @@ class World:
                     raise
                 await asyncio.sleep(POLL_S)
 
+    async def ends(self) -> dict[str, dict[int, int]]:
+        """Topic -> partition -> the offset after its newest record."""
+        async with TopicReader(self.kafka, map(self.kafka.topic, TOPICS)) as reader:
+            ends = await reader.end_offsets()
+        return {topic: ends[self.kafka.topic(topic)] for topic in TOPICS}
+
     async def settle(self) -> None:
         """Have every worker running, ready, and at the ends of its topics.
 
@@ -141,9 +147,7 @@ class World:
         while time.monotonic() < until:
             try:
                 await self._revive()
-                async with TopicReader(self.kafka, map(self.kafka.topic, TOPICS)) as reader:
-                    ends = await reader.end_offsets()
-                if (waiting := await self._behind(ends)) == "":
+                if (waiting := await self._behind(await self.ends())) == "":
                     return
             except (StreamError, WorkerUnreachable, Failed) as error:
                 waiting = str(error)
@@ -157,14 +161,14 @@ class World:
 
     async def _behind(self, ends: dict[str, dict[int, int]]) -> str:
         """What some worker has not done yet; nothing is the empty string."""
-        events = dict(ends[self.kafka.topic(USER_EVENTS)])
+        events = dict(ends[USER_EVENTS])
         for worker in self.workers:
             status = await worker.ask("/v1/status")
             if not status["ready"]:
                 return f"{worker.name}: {status['reasons']}"
             offsets: dict[str, dict[str, int]] = status["offsets"]  # type: ignore[assignment]
             for topic in (ADS, ADS_CONTROL):
-                for partition, end in ends[self.kafka.topic(topic)].items():
+                for partition, end in ends[topic].items():
                     if offsets.get(topic, {}).get(str(partition), 0) < end:
                         return f"{worker.name}: {topic} {partition} before {end}: {offsets}"
             for partition, offset in offsets.get(USER_EVENTS, {}).items():
