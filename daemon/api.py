@@ -7,6 +7,7 @@ the same request as `score-requests` gives. `/metrics` and the health routes are
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -27,10 +28,11 @@ from stream.codec import (
 )
 from stream.errors import RequestRejected
 from stream.formats import JSON, by_content_type
-from stream.records import ErrorBody, Explanation
+from stream.records import ErrorBody, Explanation, ScoreRequest
 
 from .clock import wall_ms
 from .digests import parse_parts
+from .forwarding import ANSWER_SLACK_S, ANSWER_TIMEOUT_S, waited_ms
 from .requests import failed
 from .scoring import RequestRefused
 
@@ -50,7 +52,7 @@ STATUS_OF_CODE = {
     "not_owner": HTTPStatus.MISDIRECTED_REQUEST,
 }
 # An operator's command waits out a take-over.
-USER_PATIENCE_S = 30.0
+USER_DEADLINE_MS = "30000"
 # A request holds at most 4,096 features; longer bodies are a mistake.
 MAX_BODY_BYTES = 1 << 20
 
@@ -82,7 +84,7 @@ class Routes:
 
     async def score(self, http: web.Request) -> web.Response:
         """`POST /v1/score`: a score-request in, a score-response out, in the same format."""
-        received_ms = wall_ms()
+        received_ms = wall_ms() - waited_ms(http)
         # Clients that name no content type, or their form's, have always meant JSON.
         form = by_content_type(http.content_type) or JSON
         unknown: Counter[str] = Counter()
@@ -93,8 +95,7 @@ class Routes:
             return error(rejected.code, rejected.message)
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
-        patience_s = self._worker.desk.patience_for_user_s(request, received_ms)
-        match await self._worker.elsewhere(http, request.user_id, patience_s):
+        match await self._elsewhere(http, request, received_ms):
             case web.Response() as forwarded:
                 return forwarded
             case ErrorBody() as refusal:
@@ -115,9 +116,8 @@ class Routes:
             request, ad_id = decode_explain_body(await http.read())
         except RequestRejected as rejected:
             return error(rejected.code, rejected.message)
-        patience_s = self._worker.desk.patience_for_user_s(request, wall_ms())
         answer: Explanation | ErrorBody
-        match await self._worker.elsewhere(http, request.user_id, patience_s):
+        match await self._elsewhere(http, request, wall_ms() - waited_ms(http)):
             case web.Response() as forwarded:
                 return forwarded
             case ErrorBody() as refusal:
@@ -127,6 +127,15 @@ class Routes:
         if isinstance(answer, ErrorBody):
             return error(answer.code, answer.message)
         return web.Response(body=encode_explanation(answer), content_type="application/json")
+
+    async def _elsewhere(
+        self, http: web.Request, request: ScoreRequest, received_ms: int
+    ) -> web.Response | ErrorBody | None:
+        """What answers a request for a user of another worker; None if the user is here."""
+        patience_s = self._worker.desk.patience_for_user_s(request, received_ms)
+        timeless = request.deadline_ms is None
+        answer_s = ANSWER_TIMEOUT_S if timeless else patience_s + ANSWER_SLACK_S
+        return await self._worker.elsewhere(http, request.user_id, patience_s, answer_s)
 
     async def status(self, _: web.Request) -> web.Response:
         """`GET /v1/status`: readiness, clock, epoch, offsets, lag, models, memory."""
@@ -142,29 +151,35 @@ class Routes:
 
     async def user(self, http: web.Request) -> web.Response:
         """`GET /v1/users/{user_id}`: what the owner keeps of a user."""
-        return await self._about_user(http, self._worker.user)
+        return await self._about_user(http, lambda user_id, _: self._worker.user(user_id))
 
     async def erase(self, http: web.Request) -> web.Response:
-        """`DELETE /v1/users/{user_id}`: gone for good when it is answered."""
+        """`DELETE /v1/users/{user_id}`: 200 when the user is gone, 202 when that is certain."""
         return await self._about_user(http, self._worker.erase)
 
     async def _about_user(
-        self, http: web.Request, answer: Callable[[int], Awaitable[dict[str, Any]]]
+        self, http: web.Request, answer: Callable[[int, float], Awaitable[dict[str, Any]]]
     ) -> web.Response:
-        """Let the user's owner answer, on whichever worker that is."""
+        """Let the user's owner answer, on whichever worker that is, until the caller's deadline."""
         try:
             user_id = parse_id(http.match_info["user_id"])
+            deadline_ms = parse_id(http.query.get("deadline_ms", USER_DEADLINE_MS))
         except ValueError as invalid:
             return error("invalid_field", str(invalid))
-        match await self._worker.elsewhere(http, user_id, USER_PATIENCE_S):
+        until_s = time.monotonic() + (deadline_ms - waited_ms(http)) / 1e3
+        patience_s = until_s - time.monotonic()
+        match await self._worker.elsewhere(http, user_id, patience_s, patience_s + ANSWER_SLACK_S):
             case web.Response() as forwarded:
                 return forwarded
             case ErrorBody(code=code, message=message):
                 return error(code, message)
         try:
-            return web.json_response(await answer(user_id))
+            body = await answer(user_id, until_s - time.monotonic())
         except RequestRefused as refused:
             return error(refused.code, refused.message)
+        return web.json_response(
+            body, status=HTTPStatus.OK if body.get("gone", True) else HTTPStatus.ACCEPTED
+        )
 
     async def digest(self, http: web.Request) -> web.Response:
         """`GET /v1/digest`: a digest of all ads, `?parts=1,2` to list those of some parts."""

@@ -2,13 +2,15 @@
 
 Owns the directory of workers as far as `workers` has been read, what this worker says of itself
 there, and the way of a request to the owner and of its answer back. Promises that a request is
-forwarded once at most, and that who cannot be served here is told where to go.
+forwarded once at most, that it waits for nobody beyond its deadline and for no worker that is the
+owner no more, and that who cannot be served here is told where to go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from typing import Final, NoReturn
 
 import aiohttp
@@ -30,15 +32,29 @@ from .ownership import Ownership
 
 log = structlog.get_logger(__name__)
 
-# On a request that another worker has passed on: it is not passed on again.
+# On a request that another worker has passed on: it is not passed on again, and its deadline
+# counts from when it came to the first.
 FORWARDED_HEADER: Final = "headwater-forwarded"
+WAITED_HEADER: Final = "headwater-waited-ms"
 # Longer than any wait for an owner; who asks for more gets it by a deadline.
 ANSWER_TIMEOUT_S = 60.0
+# An answer that says that the deadline has passed comes after it.
+ANSWER_SLACK_S = 1.0
 # Between two tries to reach an owner.
 RETRY_S = 0.5
 # Between two looks at who the owner is.
 _LOOK_S = 0.05
 _POLL_MS = 200
+
+
+class _NotTheOwner(Exception):
+    """The worker that was asked has the users no more."""
+
+
+def waited_ms(http: web.Request) -> int:
+    """How long a request has waited on the worker that has passed it on."""
+    text = http.headers.get(WAITED_HEADER, "")
+    return int(text) if text.isdecimal() else 0
 
 
 class Forwarding:
@@ -107,7 +123,12 @@ class Forwarding:
         return ErrorBody("not_owner", f"partition {partition} is not this worker's; {where}")
 
     async def elsewhere(
-        self, http: web.Request, user_id: int, ownership: Ownership, patience_s: float
+        self,
+        http: web.Request,
+        user_id: int,
+        ownership: Ownership,
+        patience_s: float,
+        answer_s: float,
     ) -> web.Response | ErrorBody | None:
         """The owner's answer to `http`, or why there is none; None if the user is here.
 
@@ -117,22 +138,26 @@ class Forwarding:
             http: the request, not yet answered; its body may have been read.
             user_id: whom it is about.
             ownership: of this worker.
-            patience_s: the longest wait.
+            patience_s: the longest wait for an owner.
+            answer_s: the longest wait for its answer.
         """
         partition = partition_of(encode_id(user_id), USER_PARTITIONS)
-        until_s = time.monotonic() + patience_s
+        began_s = time.monotonic()
+        until_s = began_s + patience_s
         while not ownership.here(partition):
             url = self._directory.url_of(partition)
             if not ownership.coming(partition) and url not in (None, self._url):
                 if FORWARDED_HEADER in http.headers:
                     break
+                waited_s = time.monotonic() - began_s
                 try:
-                    return await self._ask(str(url), http)
-                except (aiohttp.ClientError, TimeoutError) as error:
+                    async with asyncio.timeout(answer_s - waited_s):
+                        return await self._ask_the_owner(str(url), http, partition, waited_s)
+                except (aiohttp.ClientError, TimeoutError, _NotTheOwner) as error:
                     # It may have died a moment ago: then somebody takes its users over.
                     REQUESTS_FORWARDED.labels("failed").inc()
                     log.info("owner_does_not_answer", url=url, error=repr(error))
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(min(RETRY_S, max(until_s - time.monotonic(), 0.0)))
             if time.monotonic() > until_s:
                 break
             await asyncio.sleep(_LOOK_S)
@@ -140,16 +165,33 @@ class Forwarding:
             return None
         return self.not_owner(partition)
 
-    async def _ask(self, url: str, http: web.Request) -> web.Response:
+    async def _ask_the_owner(
+        self, url: str, http: web.Request, partition: int, waited_s: float
+    ) -> web.Response:
+        """The answer of the worker at `url`, for as long as it is the owner."""
+        asking = asyncio.create_task(self._ask(url, http, waited_s))
+        try:
+            while not asking.done():
+                if self._directory.url_of(partition) not in (None, url):
+                    raise _NotTheOwner(f"partition {partition} has moved")
+                await asyncio.wait({asking}, timeout=_LOOK_S)
+            answer = asking.result()
+        finally:
+            asking.cancel()
+        if answer.status == HTTPStatus.MISDIRECTED_REQUEST:
+            raise _NotTheOwner(f"it says so of partition {partition}")
+        REQUESTS_FORWARDED.labels("answered").inc()
+        return answer
+
+    async def _ask(self, url: str, http: web.Request, waited_s: float) -> web.Response:
         assert self._session is not None, "start it first"
-        headers = {FORWARDED_HEADER: self._worker_id}
+        headers = {FORWARDED_HEADER: self._worker_id, WAITED_HEADER: f"{waited_s * 1e3:.0f}"}
         if "Content-Type" in http.headers:
             headers["Content-Type"] = http.headers["Content-Type"]
         body = await http.read()
         async with self._session.request(
             http.method, url + http.path_qs, data=body, headers=headers
         ) as answer:
-            REQUESTS_FORWARDED.labels("answered").inc()
             return web.Response(
                 body=await answer.read(), status=answer.status, content_type=answer.content_type
             )

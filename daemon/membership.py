@@ -127,10 +127,12 @@ class Membership:
         await self._forwarding.stop()
 
     async def elsewhere(
-        self, http: web.Request, user_id: int, patience_s: float
+        self, http: web.Request, user_id: int, patience_s: float, answer_s: float
     ) -> web.Response | ErrorBody | None:
         """What answers a request about a user of another worker; None if the user is here."""
-        return await self._forwarding.elsewhere(http, user_id, self._ownership, patience_s)
+        return await self._forwarding.elsewhere(
+            http, user_id, self._ownership, patience_s, answer_s
+        )
 
     def status(self) -> dict[str, Any]:
         """For `/v1/status`."""

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -52,6 +52,21 @@ DRAIN_POLL_S = 0.01
 
 class _Outdated(Exception):
     """The state has become older than the request allows."""
+
+
+class Asked(NamedTuple):
+    """What a record of `score-requests` asks."""
+
+    request: ScoreRequest
+    form: Format
+    """In which it is answered."""
+    written_ms: int
+    """Its record time, from which its deadline counts; epoch ms."""
+
+    def left_s(self) -> float | None:
+        """How long it is until its deadline; None without one."""
+        deadline_ms = self.request.deadline_ms
+        return None if deadline_ms is None else (self.written_ms + deadline_ms - wall_ms()) / 1e3
 
 
 class RequestDesk:
@@ -110,11 +125,33 @@ class RequestDesk:
         await self._free.acquire()
         return await self._outcome(self._scorer.explain, request, ad_id, wall_ms())
 
-    async def accept(self, message: Message) -> None:
-        """Take a record of `score-requests`; waits for a place in the queue, not for the score."""
-        if (read := await self._read(message)) is not None:
-            await self._free.acquire()
-            self._later(self._answer_record(read[0], message.timestamp, read[1]))
+    async def read(self, message: Message) -> Asked | None:
+        """Read a record of `score-requests`; None when it is none, which is settled."""
+        unknown: Counter[str] = Counter()
+        try:
+            form = format_of(message.headers, self._default)
+        except Rejected as error:
+            REQUESTS.labels(error.reason.value).inc()
+            await self._rejections.settle([(message, error)])
+            return None
+        try:
+            request = decode_request(message.key, message.value, unknown, form)
+        except RequestRejected as error:
+            await self._reject(message, error, form)
+            return None
+        for topic, keys in unknown.items():
+            UNKNOWN_KEYS.labels(topic).inc(keys)
+        return Asked(request, form, message.timestamp)
+
+    async def accept(self, asked: Asked) -> None:
+        """Take what was read; waits for a place in the queue, not for the score."""
+        await self._free.acquire()
+        self._later(self._answer_record(asked))
+
+    async def refuse(self, asked: Asked, error: ErrorBody) -> None:
+        """Answer what was read with an error."""
+        REQUESTS.labels(error.code).inc()
+        await self._respond(failed(asked.request, error), asked.form)
 
     def patience_for_user_s(self, request: ScoreRequest, written_ms: int) -> float:
         """How long a caller's request can wait for a user who is on the move."""
@@ -122,12 +159,6 @@ class RequestDesk:
         if request.deadline_ms is not None:
             patience_ms = written_ms + request.deadline_ms - wall_ms()
         return max(patience_ms, 0) / 1e3
-
-    async def refuse(self, message: Message, error: ErrorBody) -> None:
-        """Answer a record of `score-requests` with an error."""
-        if (read := await self._read(message)) is not None:
-            REQUESTS.labels(error.code).inc()
-            await self._respond(failed(read[0], error), read[1])
 
     async def between_scores(self, call: Callable[[], None]) -> None:
         """Run a call on the scoring thread, after what is there already; not when it has ended."""
@@ -144,24 +175,6 @@ class RequestDesk:
         while self._sending or self._open:
             await asyncio.sleep(DRAIN_POLL_S)
         self._thread.shutdown(wait=False)
-
-    async def _read(self, message: Message) -> tuple[ScoreRequest, Format] | None:
-        """The request in a record, and its format; None when it is none, which is settled."""
-        unknown: Counter[str] = Counter()
-        try:
-            form = format_of(message.headers, self._default)
-        except Rejected as error:
-            REQUESTS.labels(error.reason.value).inc()
-            await self._rejections.settle([(message, error)])
-            return None
-        try:
-            request = decode_request(message.key, message.value, unknown, form)
-        except RequestRejected as error:
-            await self._reject(message, error, form)
-            return None
-        for topic, keys in unknown.items():
-            UNKNOWN_KEYS.labels(topic).inc(keys)
-        return request, form
 
     async def _answer(self, request: ScoreRequest, written_ms: int) -> ScoreResponse:
         """Answer a request that has a place in the queue, and give the place back."""
@@ -264,8 +277,8 @@ class RequestDesk:
             raise RequestRefused("deadline", f"{request.deadline_ms} ms had passed before scoring")
         return self._scorer.score(request)
 
-    async def _answer_record(self, request: ScoreRequest, written_ms: int, form: Format) -> None:
-        await self._respond(await self._answer(request, written_ms), form)
+    async def _answer_record(self, asked: Asked) -> None:
+        await self._respond(await self._answer(asked.request, asked.written_ms), asked.form)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what nobody waits for, but `drain`."""

@@ -182,22 +182,21 @@ class Worker:
         """
         return await asyncio.to_thread(self._joined().users.show, user_id)
 
-    async def erase(self, user_id: int) -> dict[str, Any]:
+    async def erase(self, user_id: int, patience_s: float) -> dict[str, Any]:
         """What `DELETE /v1/users/{user_id}` answers.
 
         Raises:
-            RequestRefused: as `user`, or it is not done in time.
-            PublishFailed: Kafka did not take the record of it.
+            RequestRefused: as `user`, or Kafka has not taken the record of it.
         """
-        return await self._joined().users.erase(user_id)
+        return await self._joined().users.erase(user_id, patience_s)
 
     async def elsewhere(
-        self, http: web.Request, user_id: int, patience_s: float
+        self, http: web.Request, user_id: int, patience_s: float, answer_s: float
     ) -> web.Response | ErrorBody | None:
         """What answers a request about a user of another worker; None if the user is here."""
         if self._membership is None or not self.readiness.ready:
             return None  # the caller is told what this worker waits for
-        return await self._membership.elsewhere(http, user_id, patience_s)
+        return await self._membership.elsewhere(http, user_id, patience_s, answer_s)
 
     async def digest(self, listed: Collection[int]) -> dict[str, Any]:
         """What `GET /v1/digest` answers.

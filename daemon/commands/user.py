@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..failure import Failed
 from . import options, worker_http
 from .output import show
 
@@ -37,4 +38,7 @@ def erase_user(
 ) -> None:
     """Erase the user for good: what came before now never counts again, whatever is replayed."""
     at = options.worker_url(url, config, assignments)
-    show(worker_http.delete(at, f"/v1/users/{user_id}"), as_json)
+    erased = worker_http.delete(at, f"/v1/users/{user_id}")
+    show(erased, as_json)
+    if not erased["gone"]:
+        raise Failed("the erasure is written, and not applied yet; ask again to see it done")

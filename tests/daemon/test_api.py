@@ -36,6 +36,8 @@ async def client(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     [
         ("POST", "/v1/score", b"{", 400, "undecodable"),
         ("GET", "/v1/ads/x", b"", 400, "invalid_field"),
+        ("GET", "/v1/users/1?deadline_ms=soon", b"", 400, "invalid_field"),
+        ("DELETE", "/v1/users/1", b"", 503, "not_ready"),
         ("GET", "/v1/nothing", b"", 404, "not_found"),
         ("GET", "/v1/score", b"", 405, "method_not_allowed"),
         ("POST", "/v1/score", b" " * (api.MAX_BODY_BYTES + 1), 413, "request_entity_too_large"),

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from daemon.applied import Applied
+from daemon.forwarding import Forwarding
+from daemon.ownership import Ownership
+from daemon.parking import Parking
 from daemon.requests import RequestDesk
 from daemon.scoring import Scored
 from daemon.settings import ScoringSection
@@ -71,9 +74,10 @@ class Desk:
         self.desk = RequestDesk(*parts, Kafka("nowhere"), settings, JSON, JSON)
 
     async def accept(self, name: str, **more: Any) -> None:
-        value = encode_request(request(name, **more))
         async with asyncio.timeout(5):
-            await self.desk.accept(RequestMessage("", 0, 0, now_ms(), b"1", value, ()))
+            asked = await self.desk.read(message(name, **more))
+            assert asked is not None
+            await self.desk.accept(asked)
 
     async def answered(self, count: int) -> list[tuple[str, str]]:
         """Who was answered, and how, once they are `count`."""
@@ -84,6 +88,25 @@ class Desk:
             (answer.request_id, answer.error.code if answer.error else "ok")
             for answer in self.publisher.answers
         ]
+
+
+class Parked:
+    """In front of a desk of a worker whose only user is on the way to it."""
+
+    def __init__(self, desk: Desk) -> None:
+        nothing: Any = None
+        ownership = Ownership(*[nothing] * 12)
+        ownership.assign(frozenset({0}))
+        forwarding = Forwarding(Kafka("nowhere"), nothing, "worker")
+        self.parking = Parking(desk.desk, ownership, forwarding, most=QUEUE)
+
+    async def accept(self, name: str, **more: Any) -> None:
+        async with asyncio.timeout(5):
+            await self.parking.accept(message(name, **more))
+
+
+def message(name: str, **more: Any) -> RequestMessage:
+    return RequestMessage("", 0, 0, now_ms(), b"1", encode_request(request(name, **more)), ())
 
 
 def now_ms() -> int:
@@ -132,6 +155,33 @@ async def test_a_wait_is_over_at_the_deadline(desk: Desk) -> None:
     await desk.accept("early", min_offsets=TO_COME, deadline_ms=20)
     await desk.accept("nowhere", min_offsets={"ads": {9: 1}})
     assert await desk.answered(2) == [("nowhere", "invalid_field"), ("early", "stale")]
+    await desk.desk.drain()
+
+
+async def test_a_request_whose_user_is_on_the_move_is_told_when_its_deadline_has_passed(
+    desk: Desk,
+) -> None:
+    """It was told only when the user had come."""
+    parked = Parked(desk)
+    await parked.accept("patient")
+    await parked.accept("urgent", deadline_ms=20)
+    assert await desk.answered(1) == [("urgent", "deadline")]
+    await parked.parking.close()
+
+
+async def test_every_parked_request_is_answered_when_the_parking_closes(desk: Desk) -> None:
+    """One that has just come, and one that waits for a place in the queue, as well."""
+    parked = Parked(desk)
+    desk.scorer.free.clear()
+    for n in range(QUEUE):
+        await desk.accept(f"queued {n}")
+    await parked.accept("waits")
+    await asyncio.sleep(0)
+    await parked.accept("has just come")
+    closing = asyncio.create_task(parked.parking.close())
+    assert await desk.answered(2) == [("waits", "not_owner"), ("has just come", "not_owner")]
+    desk.scorer.free.set()
+    await closing
     await desk.desk.drain()
 
 

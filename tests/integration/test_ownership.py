@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from daemon.client import WorkerClient, WorkerUnreachable
-from daemon.forwarding import FORWARDED_HEADER
+from daemon.forwarding import ANSWER_TIMEOUT_S, FORWARDED_HEADER
 from daemon.process import WorkerProcess
 from stream import topics
 from stream.client import Client
@@ -37,6 +37,8 @@ ERASED = 7
 # The machine that runs this may be busy; a quiet one takes a tenth of it.
 DEADLINE_S = 120.0
 DEADLINE_MS = 50_000
+# Less than a worker's patience with one that does not answer.
+FORWARDING_S = ANSWER_TIMEOUT_S - 10
 EVERYTHING = set(range(USER_PARTITIONS))
 CONFIG = f"""
 [history]
@@ -211,13 +213,16 @@ async def test_no_event_is_lost_or_doubled_when_workers_come_go_die_and_sleep(
             await passed_on_once(cluster)
 
             erased = await cluster.clients["a"].delete(f"/v1/users/{ERASED}")
+            assert erased["gone"]
             assert erased["partition"] == partition_of(encode_id(ERASED), USER_PARTITIONS)
             truth.erase(ERASED)
             await cluster.check(truth, "a", "b")
 
             # One sleeps, and wakes up as if its users were still its own.
+            user_of_b = await one_of(cluster.clients["b"])
             async with writing(truth):
                 cluster.signal("b", signal.SIGSTOP)
+                await in_time(cluster.clients["a"], user_of_b)
                 await cluster.settled("a")
                 await asyncio.sleep(1)
                 cluster.signal("b", signal.SIGCONT)
@@ -225,8 +230,8 @@ async def test_no_event_is_lost_or_doubled_when_workers_come_go_die_and_sleep(
             await cluster.check(truth, "a", "b")
 
             # One is killed; whoever asks for its users is answered as soon as they have moved.
-            (owned, *_) = (await cluster.clients["b"].get("/v1/status"))["partitions"]["here"]
-            user_of_b = next(u for u in USERS if partition_of(encode_id(u), 8) == owned)
+            user_of_b = await one_of(cluster.clients["b"])
+            owned = partition_of(encode_id(user_of_b), USER_PARTITIONS)
             async with writing(truth), Client(kafka) as client:
                 await cluster.end("b", kill=True)
                 answers = await asyncio.gather(
@@ -261,11 +266,27 @@ async def test_no_event_is_lost_or_doubled_when_workers_come_go_die_and_sleep(
         await cluster.end_all()
 
 
+async def one_of(client: WorkerClient) -> int:
+    """A user of this worker."""
+    (owned, *_) = (await client.get("/v1/status"))["partitions"]["here"]
+    return next(u for u in USERS if partition_of(encode_id(u), USER_PARTITIONS) == owned)
+
+
+async def in_time(client: WorkerClient, user_id: int) -> None:
+    """Who asks for a user whose owner sleeps is answered at the deadline, or by the next owner."""
+    body = {"request_id": "h", "user_id": str(user_id), "k": 1}
+    async with asyncio.timeout(FORWARDING_S):
+        hasty = await client.post("/v1/score", {**body, "deadline_ms": 200})
+        shown = await client.get(f"/v1/users/{user_id}?deadline_ms=200")
+        patient = await client.post("/v1/score", {**body, "deadline_ms": DEADLINE_MS})
+    assert hasty["error"]["code"] == shown["error"]["code"] == "not_owner"
+    assert not patient["error"], patient
+
+
 async def passed_on_once(cluster: Cluster) -> None:
     """A request that was passed on already is told where to go, and goes no further."""
     a, b = cluster.clients["a"], cluster.clients["b"]
-    (owned, *_) = (await b.get("/v1/status"))["partitions"]["here"]
-    user_of_b = next(u for u in USERS if partition_of(encode_id(u), USER_PARTITIONS) == owned)
+    user_of_b = await one_of(b)
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{a.url}/v1/users/{user_of_b}", headers={FORWARDED_HEADER: "c"}) as answer,
