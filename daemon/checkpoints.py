@@ -18,7 +18,7 @@ import structlog
 
 from monitoring.metrics import CHECKPOINTED_USERS, CHECKPOINTS
 from stream.checkpoint_topic import CheckpointWriter, Fenced
-from stream.checkpoints import Mark, Written
+from stream.checkpoints import Mark, Withdrawn, Written
 from stream.errors import StreamError
 from stream.histories import HistoryStore
 from stream.requests import SESSION_TIMEOUT_S
@@ -125,7 +125,7 @@ class Checkpoints:
                 CHECKPOINTED_USERS.inc(until - done)
                 done = until
                 if not whole:
-                    written_bytes = sum(len(value) for _, value in records)
+                    written_bytes = sum(len(value or b"") for _, value in records)
                     await asyncio.sleep(written_bytes / self._settings.checkpoint_bytes_per_s)
         finally:
             self._store.return_changed(partition, users[done:])
@@ -136,14 +136,14 @@ class Checkpoints:
 
     def _portion(
         self, partition: int, users: Sequence[int], first: int
-    ) -> tuple[list[Written], int]:
+    ) -> tuple[list[Written | Withdrawn], int]:
         """The records of the users from `first` on, as many as belong in one transaction."""
-        records: list[Written] = []
+        records: list[Written | Withdrawn] = []
         size, at = 0, first
         while at < len(users) and size < PORTION_BYTES:
             written = self._store.checkpoint(partition, users[at])
             records += written
-            size += sum(len(value) for _, value in written)
+            size += sum(len(value or b"") for _, value in written)
             at += 1
         return records, at
 

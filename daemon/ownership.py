@@ -221,6 +221,8 @@ class Ownership:
                     await self._thread.run(self._store.load, number, checkpoints)
             for number, checkpoints in loading.joined().items():
                 await self._thread.run(self._store.load, number, checkpoints)
+            for number, parts in loading.parts.items():
+                await self._thread.run(self._store.note_parts, number, parts)
         return loading.marks
 
     async def _arrive(self, number: int, end: int) -> None:
@@ -235,13 +237,20 @@ class Ownership:
 
 
 class Loading:
-    """The records of `user-histories`, sorted into histories and marks."""
+    """The records of `user-histories`, sorted into histories and marks.
+
+    Attributes:
+        marks: partition -> the newest mark.
+        parts: partition -> user -> how many records the user has, those of other topics and of
+            longer histories among them.
+    """
 
     def __init__(self, source: str) -> None:
         self.marks: dict[int, int] = {}
+        self.parts: defaultdict[int, dict[int, int]] = defaultdict(dict)
         self._source = source
         # Those that are too long for one record, until all of their parts are there.
-        self._parts: defaultdict[tuple[int, int], dict[int, Checkpoint]] = defaultdict(dict)
+        self._incomplete: defaultdict[tuple[int, int], dict[int, Checkpoint]] = defaultdict(dict)
 
     def sort(self, records: Collection[Record]) -> dict[int, list[tuple[int, Checkpoint]]]:
         """Partition -> whole histories among `records`, in order."""
@@ -256,20 +265,22 @@ class Loading:
                     self.marks[number] = mark.next_offset
                 continue
             user_id, part, checkpoint = read_checkpoint(record.key, record.value)
+            if part:
+                self.parts[number][user_id] = max(self.parts[number].get(user_id, 1), part + 1)
             # Offsets of another topic mean nothing here, and its events are not this one's.
             if checkpoint.source != self._source:
                 continue
             if checkpoint.parts == 1 and part == 0:
-                self._parts.pop((number, user_id), None)
+                self._incomplete.pop((number, user_id), None)
                 whole[number].append((user_id, checkpoint))
             else:
-                self._parts[number, user_id][part] = checkpoint
+                self._incomplete[number, user_id][part] = checkpoint
         return whole
 
     def joined(self) -> dict[int, list[tuple[int, Checkpoint]]]:
         """Partition -> histories that came in parts."""
         whole: defaultdict[int, list[tuple[int, Checkpoint]]] = defaultdict(list)
-        for (number, user_id), parts in self._parts.items():
+        for (number, user_id), parts in self._incomplete.items():
             # A history that has become shorter leaves parts behind, which nobody counts.
             if 0 in parts:
                 whole[number].append((user_id, join(parts[part] for part in range(parts[0].parts))))

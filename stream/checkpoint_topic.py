@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import RecordMetadata
 
-from .checkpoints import MARK_KEY, Mark, Written, read_checkpoint, write_mark
+from .checkpoints import MARK_KEY, Mark, Withdrawn, Written, read_checkpoint, write_mark
 from .errors import BrokerUnavailable, StreamError
 from .publish import MAX_BATCH_BYTES, PublishFailed
 from .reader import Record, TopicReader
@@ -73,7 +73,7 @@ class CheckpointWriter:
         if producer is not None:
             await producer.stop()
 
-    async def write(self, records: Iterable[Written], mark: Mark) -> None:
+    async def write(self, records: Iterable[Written | Withdrawn], mark: Mark) -> None:
         """Write checkpoints and a mark, all or none.
 
         Raises:

@@ -2,8 +2,9 @@
 
 Owns what such a record says and how it is written, in as many parts as the topic's longest message
 asks for; and the mark of a partition, the offset of `user-events` from which reading goes on after
-its checkpoints. Promises that an erased user's checkpoint says so for ever. Writing and reading the
-topic is `stream.checkpoint_topic`'s part.
+its checkpoints. Promises that an erased user's checkpoint says so for ever, and that parts which a
+history needs no longer can be taken back. Writing and reading the topic is
+`stream.checkpoint_topic`'s part.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Checkpoint(Struct, frozen=True):
 
 Written = tuple[bytes, bytes]
 """A record's key and value."""
+Withdrawn = tuple[bytes, None]
+"""The key of a record that is to be there no more, as Kafka is told."""
 
 encode_events: Final = packed.Encoder().encode
 decode_events: Final = packed.Decoder(list[UserEvent]).decode
@@ -81,13 +84,18 @@ def write_checkpoint(
     portions = list(_portions(events))
     return [
         (
-            encode_id(user_id) + (_PART_OF + b"%d" % part if part else b""),
+            _key_of(user_id, part),
             packed.encode(
                 Checkpoint(source, next_offset, Raw(portion), erased_before, len(portions))
             ),
         )
         for part, portion in enumerate(portions)
     ]
+
+
+def withdraw_parts(user_id: int, first: int, end: int) -> list[Withdrawn]:
+    """What takes back the parts from `first` to `end` of a history."""
+    return [(_key_of(user_id, part), None) for part in range(first, end)]
 
 
 def read_mark(value: bytes) -> Mark:
@@ -122,6 +130,10 @@ def join(parts: Iterable[Checkpoint]) -> Checkpoint:
     parts = list(parts)
     events = [event for part in parts for event in decode_events(part.events)]
     return msgspec.structs.replace(parts[0], events=Raw(encode_events(events)), parts=1)
+
+
+def _key_of(user_id: int, part: int) -> bytes:
+    return encode_id(user_id) + (_PART_OF + b"%d" % part if part else b"")
 
 
 def _portions(events: Sequence[UserEvent]) -> Iterator[bytes]:

@@ -22,7 +22,15 @@ import structlog
 from msgspec import msgpack
 from rocksdict import WriteBatch
 
-from .checkpoints import NO_EVENTS, Checkpoint, Written, decode_events, write_checkpoint
+from .checkpoints import (
+    NO_EVENTS,
+    Checkpoint,
+    Withdrawn,
+    Written,
+    decode_events,
+    withdraw_parts,
+    write_checkpoint,
+)
 from .codec import encode_id
 from .history_rows import END_OF_TIME, EVENT_KEY, NUMBER, OF_PARTITION, OF_USER, HistoryRows
 from .placement import partition_of
@@ -59,6 +67,8 @@ class _Partition:
         # counts again.
         self.users: dict[int, int] = {}
         self.erased: dict[int, int] = {}
+        # User -> the most records that the user ever had on `user-histories`, if more than one.
+        self.parts: dict[int, int] = {}
         # Users whose checkpoint is older than their history.
         self.changed: set[int] = set()
         # Users who belong on another partition.
@@ -202,14 +212,33 @@ class HistoryStore:
         if partition := self._partitions.get(number):
             partition.changed.update(users)
 
-    def checkpoint(self, number: int, user_id: int) -> list[Written]:
-        """The records of the user's checkpoint, as the history is now; for any thread."""
+    def checkpoint(self, number: int, user_id: int) -> list[Written | Withdrawn]:
+        """The records of the user's checkpoint, as the history is now; for any thread.
+
+        What earlier and longer checkpoints may have left on the topic is withdrawn with them, so
+        that nothing of an erased user stays there.
+        """
         # What is read first is the oldest: the events include everything before the offset, and
         # who is erased meanwhile has changed again.
         next_offset = self._next_offsets[number]
         erased_before = self._partitions[number].erased.get(user_id)
         events = self._newest(number, user_id)
-        return write_checkpoint(user_id, self._source, next_offset, events, erased_before)
+        written = write_checkpoint(user_id, self._source, next_offset, events, erased_before)
+        left = withdraw_parts(user_id, len(written), self._partitions[number].parts.get(user_id, 1))
+        # Before they are written: none may be there that is not known.
+        self.note_parts(number, {user_id: len(written)})
+        return [*written, *left]
+
+    def note_parts(self, number: int, parts: Mapping[int, int]) -> None:
+        """Users have this many records on `user-histories`; for any thread."""
+        known = self._hold(number).parts
+        more = {user_id: count for user_id, count in parts.items() if count > known.get(user_id, 1)}
+        if more:
+            batch = WriteBatch(raw_mode=True)
+            for user_id, count in more.items():
+                batch.put(OF_USER.pack(b"n", number, user_id), NUMBER.pack(count))
+            self._rows.write(batch)
+            known.update(more)
 
     def checkpointed(self, number: int) -> int:
         """The offset of the last checkpoints of a partition that this store knows of, or 0."""
@@ -419,3 +448,6 @@ class HistoryStore:
         for number, user_id, value in self._rows.by_user(b"x"):
             if number in self._partitions:
                 self._partitions[number].erased[user_id] = NUMBER.unpack(value)[0]
+        for number, user_id, value in self._rows.by_user(b"n"):
+            if number in self._partitions:
+                self._partitions[number].parts[user_id] = NUMBER.unpack(value)[0]

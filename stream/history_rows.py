@@ -38,6 +38,7 @@ CLOSE_RETRY_S: Final = 0.01
 #   h partition user -> the events that were folded into one row, oldest first
 #   c partition offset -> users who changed before it, since the offset of the row before
 #   x partition user -> the offset before which the user is erased
+#   n partition user -> records that the user ever had on `user-histories`, if more than one
 #   o partition -> next offset;  k partition -> next offset of the last checkpoints
 #   d first key -> end of keys that were deleted and may still be in the files
 #   s -> the topic that all offsets are of
@@ -45,7 +46,7 @@ EVENT_KEY: Final = Struct(">cIQQ").pack
 OF_USER: Final = Struct(">cIQ")
 OF_PARTITION: Final = Struct(">cI")
 NUMBER: Final = Struct(">Q")
-_BY_PARTITION: Final = (b"e", b"h", b"c", b"x")
+_BY_PARTITION: Final = (b"e", b"h", b"c", b"x", b"n")
 _SOURCE: Final = b"s"
 END_OF_TIME: Final = 2**64 - 1
 

@@ -53,6 +53,9 @@ def test_parts_that_a_shorter_history_left_behind_do_not_count() -> None:
     assert (user_id, decode_events(whole.events)) == (7, SHORT)
     assert loading.joined() == {}
 
+    # Whose users they are is known, so that they can be withdrawn.
+    assert loading.parts == {1: {7: len(write_checkpoint(7, SOURCE, 5, LONG, None))}}
+
     # Compaction may have taken the first part, and left the others.
     compacted = Loading(SOURCE)
     parts = write_checkpoint(7, SOURCE, 5, LONG, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rocksdict import DbClosedError
 
-from stream.checkpoints import join, read_checkpoint, write_checkpoint
+from stream.checkpoints import Checkpoint, join, read_checkpoint, write_checkpoint
 from stream.codec import encode_id
 from stream.histories import AppliedEvents, HistoryStore
 from stream.placement import partition_of
@@ -39,11 +39,19 @@ def ids(store: HistoryStore, user_id: int = USER, after_ms: int = -1) -> list[st
     return [event.event_id for event in store.read(user_id, after_ms)]
 
 
+def checkpoints(
+    store: HistoryStore, user_id: int = USER, number: int = HOME
+) -> list[tuple[int, int, Checkpoint]]:
+    """The user's checkpoint, by way of bytes."""
+    written = store.checkpoint(number, user_id)
+    return [read_checkpoint(key, value) for key, value in written if value is not None]
+
+
 def hand_over(source: HistoryStore, target: HistoryStore, number: int = HOME) -> None:
     """What a take-over does: every changed user's checkpoint, by way of bytes."""
     users, next_offset = source.take_changed(number)
     for user_id in users:
-        parts = [read_checkpoint(*written) for written in source.checkpoint(number, user_id)]
+        parts = checkpoints(source, user_id, number)
         target.load(number, [(user, checkpoint) for user, _, checkpoint in parts])
     target.begin(number, next_offset)
 
@@ -96,12 +104,39 @@ def test_the_checkpoint_of_an_erased_user_says_so_and_keeps_saying_so(store: His
     store.apply([record(0), record(1, action=ERASE)], {HOME: 2})
     users, _ = store.take_changed(HOME)
     assert users == [USER]
-    ((_, _, marker),) = [read_checkpoint(*each) for each in store.checkpoint(HOME, USER)]
+    ((_, _, marker),) = checkpoints(store)
     assert (marker.erased_before, len(marker.events)) == (1, 1)
 
     store.apply([record(2)], {HOME: 3})
-    ((_, _, later),) = [read_checkpoint(*each) for each in store.checkpoint(HOME, USER)]
+    ((_, _, later),) = checkpoints(store)
     assert later.erased_before == 1
+
+
+def test_the_parts_of_an_erased_users_long_history_are_withdrawn_from_the_topic(
+    store: HistoryStore, tmp_path: Path
+) -> None:
+    """Compaction would keep them for ever, since no other record has their keys."""
+    long = [record(n, action="x" * 400_000) for n in range(3)]
+    store.apply(long, {HOME: 3})
+    keys = [key for key, _ in store.checkpoint(HOME, USER)]
+    assert len(keys) > 1
+    store.apply([record(3, action=ERASE)], {HOME: 4})
+    assert withdrawn(store) == keys[1:]
+    store.close()
+
+    again = HistoryStore.open(tmp_path / "own", W, "topic")
+    assert withdrawn(again) == keys[1:]
+    again.close()
+    # Who takes over has them from the topic.
+    other = HistoryStore.open(tmp_path / "other", W, "topic")
+    other.note_parts(HOME, {USER: len(keys)})
+    other.begin(HOME, 4)
+    assert withdrawn(other) == keys[1:]
+    other.close()
+
+
+def withdrawn(store: HistoryStore) -> list[bytes]:
+    return [key for key, value in store.checkpoint(HOME, USER) if value is None]
 
 
 @pytest.mark.parametrize("departure", ["erased", "dropped"])
