@@ -26,6 +26,7 @@ from .appliers import AdsApplier, Applier, ControlApplier, EventsApplier
 from .clock import Clock
 from .histories import Expiry
 from .ingest import IngestLoop, IntakeThread
+from .origin import Origin
 from .rejections import Policy, Rejections
 from .settings import Settings
 from .state import State
@@ -40,6 +41,7 @@ class Loops:
     """What the loops have in common."""
 
     kafka: Kafka
+    origin: Origin
     settings: Settings
     readiness: Readiness
     thread: IntakeThread
@@ -103,7 +105,7 @@ class Loops:
         return IngestLoop(
             reader,
             applier,
-            Rejections(applier.topic, policy, self.publisher),
+            Rejections(applier.topic, policy, self.publisher, self.origin.source(applier.topic)),
             self.thread,
             self.lag,
             self.applied,

@@ -110,9 +110,9 @@ class Origin:
             "topics": {self.kafka.topic(name): self.cluster.topics[name].id for name in names},
         }
 
-    def topic(self, name: str) -> str:
+    def source(self, name: str) -> str:
         """A topic, and on which cluster: what its offsets are of."""
-        return f"{self.cluster.id} {self.kafka.topic(name)} {self.cluster.topics[name].id}"
+        return self.cluster.source(self.kafka, name)
 
     def refusal(
         self, identity: Any, offsets: Offsets, complete_ms: int

@@ -31,10 +31,18 @@ _LOGGED_OF_A_BATCH = 3
 
 
 class Rejections:
-    """The policy of one topic."""
+    """The policy of one topic.
 
-    def __init__(self, topic: str, policy: Policy, publisher: Publisher) -> None:
+    Args:
+        topic: its name without the prefix.
+        policy: what becomes of a record.
+        publisher: sends dead letters.
+        source: the topic that the records' offsets are of.
+    """
+
+    def __init__(self, topic: str, policy: Policy, publisher: Publisher, source: str = "") -> None:
         self._topic = topic
+        self._source = source
         self._policy = policy
         self._publisher = publisher
 
@@ -62,7 +70,10 @@ class Rejections:
             )
 
     async def _keep(self, rejected: Sequence[tuple[Message, Rejected]]) -> None:
-        letters = [dead_letter(message, error.reason, error.detail) for message, error in rejected]
+        letters = [
+            dead_letter(message, error.reason, error.detail, self._source)
+            for message, error in rejected
+        ]
         while True:
             try:
                 return await self._publisher.send_all(letters)

@@ -238,7 +238,7 @@ class Worker:
             writer = await self._intake.run(
                 IndexWriter.open, settings, loaded, self._clock, self._device, origin
             )
-            source = origin.topic(USER_EVENTS)
+            source = origin.source(USER_EVENTS)
             store = HistoryStore.open(
                 settings.worker_folder / HISTORIES, settings.history.events, source
             )
@@ -275,6 +275,7 @@ class Worker:
             events_reader = TopicReader(self._kafka, [self._kafka.topic(USER_EVENTS)], only=())
             loops = Loops(
                 self._kafka,
+                origin,
                 settings,
                 self.readiness,
                 self._intake,

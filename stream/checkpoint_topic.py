@@ -111,8 +111,8 @@ async def read_checkpoints(kafka: Kafka, partitions: Iterable[int]) -> AsyncIter
             yield await reader.read(_READ_TIMEOUT_MS)
 
 
-async def read_erasures(kafka: Kafka) -> dict[tuple[int, int], int]:
-    """(partition, user) -> the offset before which the user is erased, for all who are.
+async def read_erasures(kafka: Kafka, source: str) -> dict[tuple[int, int], int]:
+    """(partition, user) -> the offset of `source` before which the user is erased, for all who are.
 
     Raises:
         StreamError: as `TopicReader`.
@@ -122,7 +122,7 @@ async def read_erasures(kafka: Kafka) -> dict[tuple[int, int], int]:
         for record in records:
             if record.key is not None and record.value is not None and record.key != MARK_KEY:
                 user_id, _, checkpoint = read_checkpoint(record.key, record.value)
-                if checkpoint.erased_before is not None:
+                if checkpoint.source == source and checkpoint.erased_before is not None:
                     erased[record.partition, user_id] = checkpoint.erased_before
     return erased
 

@@ -38,6 +38,10 @@ class Cluster:
     topics: Mapping[str, Topic]
     """By name without the prefix."""
 
+    def source(self, kafka: Kafka, name: str) -> str:
+        """A topic that is there, and on which cluster: what its offsets are of."""
+        return f"{self.id} {kafka.topic(name)} {self.topics[name].id}"
+
 
 class ClusterClient:
     """Asks again and again over one connection; use it as `async with`.

@@ -26,12 +26,15 @@ OFFSET_HEADER: Final = "__streams.errors.offset"
 # The length of a value that was cut; such values are sent compressed, far beyond what the topic
 # they came from takes uncompressed.
 CUT_HEADER: Final = "headwater-cut-from-bytes"
+# Which of the topics that have had this name the offset is of.
+SOURCE_HEADER: Final = "headwater-source"
 _HEADERS: Final = (
     REASON_HEADER,
     DETAIL_HEADER,
     TOPIC_HEADER,
     PARTITION_HEADER,
     OFFSET_HEADER,
+    SOURCE_HEADER,
     CUT_HEADER,
 )
 # What is left beside it is for the key and the headers.
@@ -49,7 +52,7 @@ class DeadLetter(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def dead_letter(message: Message, reason: Reason, detail: str) -> DeadLetter:
+def dead_letter(message: Message, reason: Reason, detail: str, source: str = "") -> DeadLetter:
     """The dead letter of `message`.
 
     Numbers are decimal text, as in Kafka Streams. A record that carries such headers already, as
@@ -64,6 +67,8 @@ def dead_letter(message: Message, reason: Reason, detail: str) -> DeadLetter:
         (PARTITION_HEADER, str(message.partition)),
         (OFFSET_HEADER, str(message.offset)),
     ]
+    if source:
+        why.append((SOURCE_HEADER, source))
     if value is not None and len(value) > MAX_VALUE_BYTES:
         why.append((CUT_HEADER, str(len(value))))
         value = value[:MAX_VALUE_BYTES]
@@ -87,6 +92,8 @@ class Found(NamedTuple):
     origin_topic: str
     origin_partition: str
     origin_offset: str
+    source: str
+    """The topic that the offset is of, as checkpoints name it."""
     cut_from_bytes: str
     """The length that the value had, if it was cut."""
     key: bytes | None
@@ -114,6 +121,7 @@ def open_letter(message: Message) -> Found:
         origin_topic=why.get(TOPIC_HEADER, ""),
         origin_partition=why.get(PARTITION_HEADER, ""),
         origin_offset=why.get(OFFSET_HEADER, ""),
+        source=why.get(SOURCE_HEADER, ""),
         cut_from_bytes=why.get(CUT_HEADER, ""),
         key=message.key,
         value=message.value,

@@ -14,6 +14,7 @@ import typer
 
 from stream import topics
 from stream.checkpoint_topic import read_erasures
+from stream.cluster import look
 from stream.codec import parse_id
 from stream.deadletters import Found, find
 from stream.publish import Outgoing, Publisher
@@ -112,7 +113,8 @@ def replay_letters(
     """Send the original records to their topic again: all of them, or those chosen.
 
     The dead letters stay until they expire. A record that was sent twice is applied once. One
-    whose value was cut, and an event from before its user was erased, are not sent, only counted.
+    whose value was cut, an event from before its user was erased, and one of a user-events that is
+    no more, where nobody knows that, are not sent, only counted.
     """
     kafka = options.kafka(options.settings(config, assignments, bootstrap, prefix))
     output.show(asyncio.run(_replay(kafka, topic, reason, offset)), as_json)
@@ -121,13 +123,18 @@ def replay_letters(
 async def _replay(
     kafka: Kafka, topic: str, reason: str | None, offsets: Sequence[int] | None
 ) -> dict[str, int]:
-    counts = {"replayed": 0, "cut": 0, "erased": 0}
-    erasures = await read_erasures(kafka) if topic == topics.USER_EVENTS else {}
+    counts = {"replayed": 0, "cut": 0, "erased": 0, "foreign": 0}
+    source, erasures = "", {}
+    if topic == topics.USER_EVENTS:
+        source = (await look(kafka, [topic])).source(kafka, topic)
+        erasures = await read_erasures(kafka, source)
     async with Publisher(kafka) as publisher:
         portion: list[Outgoing] = []
         async for letter in _chosen(kafka, topic, reason, offsets):
             if letter.cut_from_bytes:
                 counts["cut"] += 1
+            elif source and letter.source not in ("", source):
+                counts["foreign"] += 1
             elif _is_erased(letter, erasures):
                 counts["erased"] += 1
             else:

@@ -14,6 +14,7 @@ from aiokafka.structs import ConsumerRecord
 from stream import topics
 from stream.checkpoint_topic import CheckpointWriter
 from stream.checkpoints import Mark, write_checkpoint
+from stream.cluster import look
 from stream.deadletters import MAX_VALUE_BYTES, dead_letter
 from stream.errors import Reason
 from stream.publish import Publisher
@@ -43,14 +44,19 @@ def run(kafka: Kafka, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def reject(kafka: Kafka, topic: str, *originals: tuple[bytes | None, bytes | None, Reason]) -> None:
+def reject(
+    kafka: Kafka,
+    topic: str,
+    *originals: tuple[bytes | None, bytes | None, Reason],
+    source: str = "",
+) -> None:
     """Dead letters as a worker would send them."""
 
     async def send() -> None:
         await topics.create_missing(kafka)
         async with Publisher(kafka) as publisher:
             letters = [
-                dead_letter(message(kafka, topic, at, key, value), reason, f"detail {at}")
+                dead_letter(message(kafka, topic, at, key, value), reason, f"detail {at}", source)
                 for at, (key, value, reason) in enumerate(originals)
             ]
             await publisher.send_all(letters)
@@ -74,6 +80,10 @@ def records(kafka: Kafka, topic: str) -> list[Any]:
         return found
 
     return asyncio.run(read())
+
+
+def sent(replayed: int, **others: int) -> dict[str, int]:
+    return {"replayed": replayed, "cut": 0, "erased": 0, "foreign": 0, **others}
 
 
 @pytest.fixture
@@ -133,7 +143,7 @@ def test_a_topic_without_dead_letters_is_wrong_usage(kafka: Kafka) -> None:
 
 
 def test_replayed_records_are_the_originals_and_the_letters_stay(rejected: Kafka) -> None:
-    assert run(rejected, "replay", ADS) == {"replayed": len(ORIGINALS), "cut": 0, "erased": 0}
+    assert run(rejected, "replay", ADS) == sent(len(ORIGINALS))
     found = {(each.key, each.value) for each in records(rejected, ADS)}
     assert found == {(key, value) for key, value, _ in ORIGINALS}
     assert all(list(each.headers) == HEADERS for each in records(rejected, ADS))
@@ -142,20 +152,16 @@ def test_replayed_records_are_the_originals_and_the_letters_stay(rejected: Kafka
 
 def test_a_replay_can_be_of_some(rejected: Kafka) -> None:
     chosen = ["--offset", "0", "--offset", "2"]
-    assert run(rejected, "replay", ADS, *chosen) == {"replayed": 2, "cut": 0, "erased": 0}
+    assert run(rejected, "replay", ADS, *chosen) == sent(2)
     assert {each.key for each in records(rejected, ADS)} == {b"7", b"-1"}
-    assert run(rejected, "replay", ADS, "--reason", "null_value") == {
-        "replayed": 0,
-        "cut": 0,
-        "erased": 0,
-    }
+    assert run(rejected, "replay", ADS, "--reason", "null_value") == sent(0)
 
 
 def test_what_was_cut_is_not_sent_again_but_counted(kafka: Kafka) -> None:
     """Half a record is another record, or none."""
     whole = (b"7", b"{not json", Reason.UNDECODABLE)
     reject(kafka, ADS, (b"8", b"x" * (MAX_VALUE_BYTES + 1), Reason.UNDECODABLE), whole)
-    assert run(kafka, "replay", ADS) == {"replayed": 1, "cut": 1, "erased": 0}
+    assert run(kafka, "replay", ADS) == sent(1, cut=1)
     assert [each.key for each in records(kafka, ADS)] == [b"7"]
     cut = [each["cut_from_bytes"] for each in run(kafka, "list", ADS)["letters"]]
     assert cut == [str(MAX_VALUE_BYTES + 1), None]
@@ -173,12 +179,19 @@ def test_an_event_from_before_its_user_was_erased_is_not_sent_again(kafka: Kafka
     async def erase() -> None:
         writer = CheckpointWriter(kafka, 2)
         await writer.start()
-        await writer.write(write_checkpoint(7, "topic", 2, [], 1), Mark("topic", 2))
+        source = (await look(kafka, [USER_EVENTS])).source(kafka, USER_EVENTS)
+        await writer.write(write_checkpoint(7, source, 2, [], 1), Mark(source, 2))
         await writer.stop()
 
     asyncio.run(erase())
-    assert run(kafka, "replay", USER_EVENTS) == {"replayed": 2, "cut": 0, "erased": 1}
+    assert run(kafka, "replay", USER_EVENTS) == sent(2, erased=1)
     assert {(each.key, each.value) for each in records(kafka, USER_EVENTS)} == {
         (b"8", b"{}"),
         (b"7", b"{1}"),
     }
+
+
+def test_an_event_of_a_user_events_that_is_no_more_is_not_sent_again(kafka: Kafka) -> None:
+    """Whether its user was erased was written in offsets of that topic."""
+    reject(kafka, USER_EVENTS, (b"7", b"{}", Reason.INVALID_FIELD), source="cluster topic old-id")
+    assert run(kafka, "replay", USER_EVENTS) == sent(0, foreign=1)
