@@ -283,5 +283,6 @@ class Loading:
         for (number, user_id), parts in self._incomplete.items():
             # A history that has become shorter leaves parts behind, which nobody counts.
             if 0 in parts:
-                whole[number].append((user_id, join(parts[part] for part in range(parts[0].parts))))
+                belonging = [parts[part] for part in sorted(parts) if part < parts[0].parts]
+                whole[number].append((user_id, join(belonging)))
         return whole

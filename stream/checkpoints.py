@@ -10,22 +10,24 @@ history needs no longer can be taken back. Writing and reading the topic is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec import msgpack as packed
 
 from .codec import encode_id, parse_id
 from .errors import StreamError
-from .records import UserEvent
+from .records import MAX_ID, UserEvent
 from .topics import MAX_MESSAGE_BYTES
 
 MARK_KEY: Final = b"_next"
 # Of events before compression. What is more goes into another record of the same user, so that
 # none is refused as too long; an event that is longer alone came compressed and goes so again.
 MAX_PART_BYTES: Final = MAX_MESSAGE_BYTES // 2
-_PART_OF: Final = b"/"
+
+
+Offset = Annotated[int, Meta(ge=0, le=MAX_ID)]
 
 
 class CheckpointUnreadable(StreamError):
@@ -37,7 +39,7 @@ class Mark(Struct, frozen=True):
 
     source: str
     """The topic, and on which cluster: what the offset is one of."""
-    next_offset: int
+    next_offset: Offset
     """Every checkpoint of the partition includes all of its user's events before it."""
 
 
@@ -46,13 +48,13 @@ class Checkpoint(Struct, frozen=True):
 
     source: str
     """As in `Mark`."""
-    next_offset: int
+    next_offset: Offset
     """All of the user's events before it are included."""
     events: Raw
     """A MessagePack array of `UserEvent`s, oldest first."""
-    erased_before: int | None = None
+    erased_before: Offset | None = None
     """The user was erased here: events with a lower offset never count again."""
-    parts: int = 1
+    parts: Annotated[int, Meta(ge=1)] = 1
     """How many records of this user make the history."""
 
 
@@ -106,7 +108,7 @@ def read_mark(value: bytes) -> Mark:
     """
     try:
         return _decode_mark(value)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointUnreadable(f"user-histories, key {MARK_KEY!r}: {error}") from None
 
 
@@ -116,24 +118,35 @@ def read_checkpoint(key: bytes, value: bytes) -> tuple[int, int, Checkpoint]:
     Raises:
         CheckpointUnreadable: it is none.
     """
-    user, _, part = key.partition(_PART_OF)
+    user, _, part = key.decode("latin-1").partition("/")
     try:
-        return parse_id(user.decode("latin-1")), int(part or 0), _decode_checkpoint(value)
-    except (ValueError, msgspec.MsgspecError) as error:
+        return parse_id(user), parse_id(part or "0"), _decode_checkpoint(value)
+    except (ValueError, RecursionError) as error:
         raise CheckpointUnreadable(
             f"user-histories, key {key!r}: {error}; start the version that wrote it"
         ) from None
 
 
 def join(parts: Iterable[Checkpoint]) -> Checkpoint:
-    """The checkpoint whose parts these are, in their order."""
+    """The checkpoint whose parts these are, in their order.
+
+    Raises:
+        CheckpointUnreadable: they are not all, or hold no events.
+    """
     parts = list(parts)
-    events = [event for part in parts for event in decode_events(part.events)]
+    if len(parts) != parts[0].parts:
+        raise CheckpointUnreadable(
+            f"user-histories: a history has {len(parts)} of its {parts[0].parts} parts"
+        )
+    try:
+        events = [event for part in parts for event in decode_events(part.events)]
+    except (ValueError, RecursionError) as error:
+        raise CheckpointUnreadable(f"user-histories: a part of a history: {error}") from None
     return msgspec.structs.replace(parts[0], events=Raw(encode_events(events)), parts=1)
 
 
 def _key_of(user_id: int, part: int) -> bytes:
-    return encode_id(user_id) + (_PART_OF + b"%d" % part if part else b"")
+    return encode_id(user_id) + (b"/%d" % part if part else b"")
 
 
 def _portions(events: Sequence[UserEvent]) -> Iterator[bytes]:

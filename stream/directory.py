@@ -36,7 +36,7 @@ def decode_listing(value: bytes) -> Listing:
     """
     try:
         return _decode(value)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise Rejected(Reason.INVALID_FIELD, str(error)) from None
 
 

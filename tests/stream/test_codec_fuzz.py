@@ -1,10 +1,21 @@
-"""Whatever bytes arrive, a decoder returns a record or raises `Rejected`: nothing else."""
+"""Whatever bytes arrive, a decoder returns a record or raises its own error: nothing else."""
 
 import json
+from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.checkpoints import (
+    MARK_KEY,
+    CheckpointUnreadable,
+    Mark,
+    join,
+    read_checkpoint,
+    read_mark,
+    write_checkpoint,
+    write_mark,
+)
 from stream.codec import (
     CLOCK_KEY,
     VERSION_HEADER,
@@ -19,6 +30,7 @@ from stream.codec import (
     encode_request,
 )
 from stream.deadletters import dead_letter
+from stream.directory import Directory, Listing, decode_listing, encode_listing
 from stream.errors import Rejected
 from stream.records import (
     MAX_ID,
@@ -73,9 +85,9 @@ valid = st.sampled_from(
 
 
 @st.composite
-def damaged(draw):
+def damaged(draw, whole):
     """A valid record with a few bytes changed, put in or taken out."""
-    raw = bytearray(draw(valid))
+    raw = bytearray(draw(whole))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(raw)))
         raw[at : at + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))
@@ -84,7 +96,7 @@ def damaged(draw):
 
 # Not `.encode()`: surrogates that JSON escapes and UTF-8 refuses are part of the input.
 written = bodies.map(lambda body: json.dumps(body).encode())
-values = st.none() | st.binary(max_size=64) | written | damaged()
+values = st.none() | st.binary(max_size=64) | written | damaged(valid)
 keys = st.sampled_from([None, b"1", b"0", CLOCK_KEY, b"01"]) | st.binary(max_size=24)
 headers = st.lists(
     st.tuples(st.sampled_from([VERSION_HEADER, "other"]), st.binary(max_size=4) | st.just(b"12")),
@@ -113,6 +125,30 @@ def test_any_bytes_become_a_record_or_a_rejection_that_can_be_dead_lettered(
             assert (letter.key, letter.value) == (key, value)
         else:
             assert isinstance(result, kinds)
+
+
+internal = st.sampled_from(
+    [
+        write_checkpoint(7, "s", 5, [UserEvent("e", None, "buy", 5)], 3)[0][1],
+        write_mark(Mark("s", 5))[1],
+        encode_listing(Listing("http://a:1", (0, 1))),
+    ]
+)
+checkpoint_keys = st.sampled_from([MARK_KEY, b"7", b"7/1", b"7/-1", b"7/ 1", b"7/1_0", b"7/01"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(checkpoint_keys | st.binary(max_size=12), st.binary(max_size=64) | damaged(internal))
+def test_any_bytes_become_a_checkpoint_a_mark_and_a_listing_or_an_error_that_says_so(key, value):
+    with suppress(CheckpointUnreadable):
+        user_id, part, checkpoint = read_checkpoint(key, value)
+        assert 0 <= user_id <= MAX_ID
+        assert part >= 0
+        join([checkpoint])
+    with suppress(CheckpointUnreadable):
+        assert read_mark(value).next_offset >= 0
+    with suppress(Rejected):
+        Directory().note("worker", decode_listing(value))
 
 
 texts = st.text(max_size=8)
