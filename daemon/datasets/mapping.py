@@ -116,6 +116,16 @@ class DataMap(BaseModel):
         return self.files
 
 
+# What TOML, the schema and pydantic's constructor say of a file that is none of theirs.
+_UNREADABLE = (
+    tomllib.TOMLDecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    SchemaInvalid,
+    TypeError,
+)
+
+
 def load(path: Path) -> DataMap:
     """Read a map: the keys of `DataMap`, and the schema as the table `schema`.
 
@@ -128,7 +138,7 @@ def load(path: Path) -> DataMap:
         return DataMap(fields=schema, folder=path.parent, **values)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}; give an existing TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, SchemaInvalid, TypeError) as error:
+    except _UNREADABLE as error:
         raise ConfigurationError(f"{path}: {error}") from None
     except ValidationError as error:
         lines = "; ".join(_line(problem) for problem in error.errors())

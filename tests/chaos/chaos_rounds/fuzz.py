@@ -8,12 +8,20 @@ with `tests/stream/golden`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["stream"]):
+with atheris.instrument_imports(
+    include=["stream", "daemon.settings", "daemon.datasets.mapping", "model.schema"]
+):
+    from daemon import settings
+    from daemon.datasets import mapping
+    from stream.checkpoints import CheckpointUnreadable, join, read_checkpoint, read_mark
     from stream.codec import (
         decode_ad,
         decode_control,
@@ -24,20 +32,31 @@ with atheris.instrument_imports(include=["stream"]):
         decode_request_body,
         decode_response,
     )
+    from stream.directory import decode_listing
     from stream.errors import Rejected, RequestRejected
-    from stream.formats import FORMATS, header_of
+    from stream.formats import FORMATS, Format, header_of
 
 NOW_MS = 1_764_000_000_000
-KEYS = (b"1364", b"_clock", b"", b"01")
+KEYS = (b"1364", b"_clock", b"", b"01", b"1364/1", b"_next")
+FORMS = list(FORMATS.values())
+# Files are read by their path.
+FILE = NamedTemporaryFile(suffix=".toml")  # noqa: SIM115 -- it lives as long as the process
 
 
 def decode(raw: bytes) -> None:
-    """Read bytes as every record in one format; only a rejection may come of it."""
-    if len(raw) < 2:
+    """Read bytes as one kind of record, in one format; only its own error may come of it."""
+    if len(raw) < 3:
         return
-    form = list(FORMATS.values())[raw[0] % len(FORMATS)]
-    key, value = KEYS[raw[1] % len(KEYS)], raw[2:]
-    message: Any = SimpleNamespace(
+    kind, form, key = raw[0] % len(KINDS), FORMS[raw[1] % len(FORMS)], KEYS[raw[2] % len(KEYS)]
+    try:
+        KINDS[kind](key, raw[3:], form)
+    except (Rejected, RequestRejected, CheckpointUnreadable, settings.ConfigurationError):
+        return
+
+
+def message(key: bytes, value: bytes, form: Format) -> Any:
+    """A record as it comes from Kafka."""
+    return SimpleNamespace(
         topic="t",
         partition=0,
         offset=0,
@@ -46,20 +65,32 @@ def decode(raw: bytes) -> None:
         value=value,
         headers=[header_of(form)],
     )
-    for attempt in (
-        lambda: decode_ad(message),
-        lambda: decode_control(message),
-        lambda: decode_event(message, NOW_MS),
-        lambda: decode_request(key, value, form=form),
-        lambda: decode_request_body(value, form=form),
-        lambda: decode_explain_body(value),
-        lambda: decode_response(value, form),
-        lambda: decode_impression(value, form),
-    ):
-        try:
-            attempt()
-        except (Rejected, RequestRejected):
-            continue
+
+
+def file_of(value: bytes) -> Path:
+    """A file that holds these bytes."""
+    FILE.seek(0)
+    FILE.write(value)
+    FILE.truncate()
+    FILE.flush()
+    return Path(FILE.name)
+
+
+KINDS: tuple[Callable[[bytes, bytes, Format], object], ...] = (
+    lambda key, value, form: decode_ad(message(key, value, form)),
+    lambda key, value, form: decode_control(message(key, value, form)),
+    lambda key, value, form: decode_event(message(key, value, form), NOW_MS),
+    lambda key, value, form: decode_request(key, value, form=form),
+    lambda _, value, form: decode_request_body(value, form=form),
+    lambda _, value, __: decode_explain_body(value),
+    lambda _, value, form: decode_response(value, form),
+    lambda _, value, form: decode_impression(value, form),
+    lambda key, value, _: join([read_checkpoint(key, value)[2]]),
+    lambda _, value, __: read_mark(value),
+    lambda _, value, __: decode_listing(value),
+    lambda _, value, __: settings.load(file_of(value)),
+    lambda _, value, __: mapping.load(file_of(value)),
+)
 
 
 if __name__ == "__main__":
