@@ -2,8 +2,9 @@
 
 Owns the reading of what producers and workers have written: ads with their flights, events, and
 what was served. Promises a user's events in the order in which a worker's history has them, each
-once; records that a worker would reject are left out. A compacted topic tells of every ad only the
-latest; profiles are those that requests brought.
+once, and nothing of a user from before the user was erased; records that a worker would reject are
+left out. A compacted topic tells of every ad only the latest; profiles are those that requests
+brought.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stream.codec import decode_ad, decode_control, decode_event, decode_impress
 from stream.errors import Rejected
 from stream.formats import JSON, format_of
 from stream.reader import Record, TopicReader
-from stream.records import MAX_TIME_MS, Ad, ControlChange, Delivery, Impression
+from stream.records import ERASE, MAX_TIME_MS, Ad, ControlChange, Delivery, Impression
 from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, IMPRESSIONS, USER_EVENTS
 
@@ -50,13 +51,17 @@ async def training_tables(
         BrokerUnavailable, TopicMissing: see `TopicReader`.
     """
     schema, before_ms = data.fields, MAX_TIME_MS if until_ms is None else until_ms
-    events = await _events(kafka, schema, before_ms)
+    events, erased_ms = await _events(kafka, schema, before_ms)
     ads = await _ads(kafka, schema)
     if not events.num_rows or not ads.num_rows:
         raise Failed(f"{kafka.bootstrap}: {events.num_rows} events, {ads.num_rows} ads; need both")
     from_ms, last_ms = (extreme(events["time_ms"]).as_py() for extreme in (pc.min, pc.max))
     live = by_period(ads, from_ms, min(before_ms, last_ms + 1), data.period_days)
-    served = [one async for one in _impressions(kafka) if one.time_ms < before_ms]
+    served = [
+        one
+        async for one in _impressions(kafka)
+        if erased_ms.get(one.user_id, -1) < one.time_ms < before_ms
+    ]
     if served:
         visits = _visits(served, events, schema, int(data.attribution_hours * _HOUR_MS))
     else:
@@ -64,35 +69,60 @@ async def training_tables(
     return TrainingTables(events, _users(served, schema), live, visits)
 
 
-async def _events(kafka: Kafka, schema: Schema, before_ms: int) -> pa.Table:
+async def _events(kafka: Kafka, schema: Schema, before_ms: int) -> tuple[pa.Table, dict[int, int]]:
+    """Events before a time; and when users were erased, epoch ms."""
     fields = _sources(schema, (*schema.item_fields, *schema.context_fields))
     columns = {
         "user_id": pa.int64(),
         "time_ms": pa.int64(),
         "event_id": pa.string(),
+        "partition": pa.int64(),
+        "offset": pa.int64(),
         "action": _TEXT,
         "value": pa.float64(),
     } | dict.fromkeys(fields, _TEXT)
     parts, rows = [], list[tuple[Any, ...]]()
+    erased_ms: dict[int, int] = {}
+    erased_before: dict[tuple[int, int], int] = {}
     async for record in _read(kafka, USER_EVENTS):
         try:
             read = decode_event(record, MAX_TIME_MS)
         except Rejected:
             continue
-        event = read.event
-        if event.time_ms < before_ms:
-            known = (read.user_id, event.time_ms, event.event_id, event.action, event.value)
+        event, user_id, place = read.event, read.user_id, (read.partition, read.offset)
+        if event.action == ERASE:
+            erased_before[read.partition, user_id] = read.offset
+            erased_ms[user_id] = max(event.time_ms, erased_ms.get(user_id, -1))
+        elif event.time_ms < before_ms:
+            known = (user_id, event.time_ms, event.event_id, *place, event.action, event.value)
             rows.append((*known, *_first(event.features, fields)))
         if len(rows) == _PORTION:
             parts.append(_table(rows, columns))
             rows = []
     table = pa.concat_tables([*parts, _table(rows, columns)]).unify_dictionaries().combine_chunks()
-    # In a history, too, an event id is there once, and orders the events of one moment.
+    table = _without_erased(table, erased_before)
+    # In a history, too, an event id is there once, at its latest time, and orders the events of one
+    # moment.
     keys = ("user_id", "event_id")
+    table = table.sort_by([("time_ms", "ascending"), ("offset", "ascending")])
     table = table.append_column("row", pa.array(np.arange(table.num_rows)))
     newest = table.group_by(keys).aggregate([("row", "max")])["row_max"]
     table = table.take(newest).sort_by([("time_ms", "ascending"), ("event_id", "ascending")])
-    return table.drop_columns(["row", "event_id"])
+    return table.drop_columns(["row", "event_id", "partition", "offset"]), erased_ms
+
+
+def _without_erased(events: pa.Table, erased_before: Mapping[tuple[int, int], int]) -> pa.Table:
+    """Events but those from before their user was erased, by (partition, user) -> offset."""
+    places = pa.table(
+        {
+            "partition": pa.array([partition for partition, _ in erased_before], pa.int64()),
+            "user_id": pa.array([user_id for _, user_id in erased_before], pa.int64()),
+            "erased_before": pa.array(erased_before.values(), pa.int64()),
+        }
+    )
+    events = events.join(places, ["partition", "user_id"])
+    counts = pc.greater_equal(events["offset"], pc.fill_null(events["erased_before"], 0))
+    return events.filter(counts).drop_columns(["erased_before"])
 
 
 async def _ads(kafka: Kafka, schema: Schema) -> pa.Table:

@@ -1,6 +1,7 @@
 """A data set of other columns, other users and another trade: trained and served by config alone.
 
-What was planted in it is found by the whole: files, column map, training, replay, worker.
+What was planted in it is found by the whole: files, column map, training, replay, worker. And what
+the worker served is what training would read of it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import news_site
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from daemon import training
@@ -24,13 +27,20 @@ from daemon.datasets.recording import MappedRecording
 from daemon.datasets.topics import training_tables as from_topics
 from daemon.demo.arrival import Arrival
 from daemon.process import WorkerProcess
-from model.features import Encoder
+from model.features import Encoder, History, Request
+from model.ranker import Ranker
+from model.ranker.examples import Histories
 from model.schema import Schema
+from model.tables import TrainingTables
 from stream import topics
-from stream.codec import encode_impression
-from stream.publish import Publisher
-from stream.records import Impression, ServedAd
+from stream.codec import encode_event, encode_id, encode_impression
+from stream.publish import Outgoing, Publisher
+from stream.records import ERASE, Impression, ServedAd, UserEvent
 from stream.settings import Kafka
+
+# Of no reader of the site.
+ERASED = 77
+NOW_MS = news_site.NOW_MS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +50,8 @@ MODELS = """
     [models]
     retriever = "finds"
     ranker = "orders"
+    [impressions]
+    share = 1.0
     """
 
 
@@ -92,6 +104,48 @@ async def test_what_was_planted_in_another_data_set_is_served(
     assert np.mean([_long(site, a) for a in phones]) < np.mean([_long(site, a) for a in ranked])
     assert cold["flags"] == ["cold_start"]
     assert len(cold["ads"]) == 10
+    ranker = Ranker.load(state_dir / "checkpoints" / "orders")
+    data = mapping.DataMap(fields=mapping.load(site.map).fields, folder=state_dir)
+    trained_on = TrainedOn(await from_topics(data, kafka), ranker)
+    asked = [*zip(readers, ranked, strict=True), *zip(readers, phones, strict=True), (5, cold)]
+    for reader, answer in asked:
+        trained_on.assert_equal(reader, answer)
+
+
+class TrainedOn:
+    """What a ranker says of visits as they are in the tables that training reads."""
+
+    def __init__(self, tables: TrainingTables, ranker: Ranker) -> None:
+        schema, encoder = ranker.schema, Encoder(ranker.schema)
+        past = Histories.from_tables(tables, encoder, schema.item_fields)
+        items = encoder.items_from_table(tables.visits)
+        contexts = encoder.contexts_from_table(tables.visits)
+        visits: dict[int, list[int]] = defaultdict(list)
+        for row, visit_id in enumerate(tables.visits["visit_id"].to_pylist()):
+            visits[visit_id].append(row)
+        ad_ids = np.array(tables.visits["ad_id"])
+        # (user, the ads in their order) -> every visit's probabilities.
+        self._said: dict[tuple[int, tuple[int, ...]], list[Any]] = defaultdict(list)
+        for rows in visits.values():
+            user_id = tables.visits["user_id"][rows[0]].as_py()
+            user = int(np.searchsorted(past.users, user_id))
+            own = slice(past.bounds[user], past.bounds[user + 1])
+            history = History(
+                time_ms=past.events.time_ms[own],
+                actions=past.actions[own].astype(np.int32),
+                values=past.values[own],
+                items=past.events.ids[own],
+            )
+            now_ms = tables.visits["time_ms"][rows[0]].as_py()
+            request = Request(past.profiles[user], contexts[rows[0]], now_ms, history)
+            probabilities = ranker.score(request, items[rows])
+            self._said[user_id, tuple(ad_ids[rows].tolist())].append(probabilities)
+
+    def assert_equal(self, user_id: int, answer: dict[str, Any]) -> None:
+        """An answer's probabilities are those of a visit of the same user to the same ads."""
+        served = [list(ad["tasks"].values()) for ad in answer["ads"]]
+        said = self._said[user_id, tuple(int(ad["ad_id"]) for ad in answer["ads"])]
+        assert any(np.allclose(served, each, atol=1e-5) for each in said), (served, said)
 
 
 async def test_topics_tell_what_the_files_told(
@@ -106,14 +160,20 @@ async def test_topics_tell_what_the_files_told(
             await publisher.send_all(recording.events(recording.first_ms, recording.end_ms))
         await publisher.send_all(recording.ad_changes(recording.start_ms))
         one = parquet.training_tables(data).visits.slice(0, news_site.SHOWN)
-        await publisher.send(
-            kafka.topic("impressions"), b"1000", encode_impression(_impression(one))
-        )
+        await publisher.send_all(_of_an_erased_user(kafka))
+        gone = Impression(request_id="gone", user_id=ERASED, time_ms=NOW_MS)
+        for seen in (_impression(one), gone):
+            key, value = encode_id(seen.user_id), encode_impression(seen)
+            await publisher.send(kafka.topic("impressions"), key, value)
     of_topics = mapping.DataMap(fields=data.fields, folder=tmp_path, attribution_hours=0.1)
     told = await from_topics(of_topics, kafka)
     expected = parquet.training_tables(data)
     names = expected.events.column_names
-    left, right = (table.events.select(names).to_pylist() for table in (told, expected))
+    events = told.events.select(names)
+    of_erased = pc.equal(events["user_id"], ERASED)
+    assert events.filter(of_erased)["time_ms"].to_pylist() == [NOW_MS - 1, NOW_MS + 3]
+    events = events.filter(pc.invert(of_erased))
+    left, right = (table.to_pylist() for table in (events, expected.events.select(names)))
     # Partitions are read one after another: only a user's own events keep their order.
     assert sorted(left, key=lambda row: row["user_id"]) == sorted(
         right, key=lambda row: row["user_id"]
@@ -137,6 +197,22 @@ async def test_topics_tell_what_the_files_told(
 
     early = await from_topics(of_topics, kafka, until_ms=recording.first_ms + 1)
     assert early.events["time_ms"].unique().to_pylist() == [recording.first_ms]
+
+
+def _of_an_erased_user(kafka: Kafka) -> list[Outgoing]:
+    """Something before the erasure, and after it, and twice, the later time first."""
+    events = [
+        ("before", NOW_MS - 2, "open"),
+        ("erase", NOW_MS, ERASE),
+        ("late", NOW_MS - 1, "open"),
+        ("moved", NOW_MS + 3, "open"),
+        ("moved", NOW_MS + 2, "open"),
+    ]
+    topic, key = kafka.topic("user-events"), encode_id(ERASED)
+    return [
+        (topic, key, encode_event(UserEvent(event_id, None, action, time_ms)), ())
+        for event_id, time_ms, action in events
+    ]
 
 
 def _impression(shown: pa.Table) -> Impression:
