@@ -8,18 +8,20 @@ columns mean is the map's part.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pd
 
 from model.tables import TrainingTables
 
 from ..failure import Failed
 from .mapping import DataMap, Impressions, Rows, Unit
 from .visits import visits_of_events
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 BATCH_ROWS = 1 << 16
 DAY_MS = 86_400_000
@@ -171,7 +173,10 @@ def _read(
     paths = sorted(data.folder.glob(rows.files))
     if not paths:
         raise Failed(f"{data.folder / rows.files}: no such file")
-    files = pd.dataset(paths, format="parquet")
+    # It brings pandas along, and every verb and every worker would wait for that at its start.
+    from pyarrow.dataset import dataset
+
+    files = dataset(paths, format="parquet")
     wanted = dict(columns)
     for source in dict.fromkeys(data.fields.source(name) for name in names):
         if source is not None:
@@ -188,7 +193,7 @@ def _read(
 
 
 def _converted(
-    files: pd.Dataset, rows: Rows, wanted: dict[str, tuple[str, Convert]], until_ms: int | None
+    files: Dataset, rows: Rows, wanted: dict[str, tuple[str, Convert]], until_ms: int | None
 ) -> Iterator[pa.Table]:
     used = list(dict.fromkeys(column for column, _ in wanted.values()))
     for batch in files.to_batches(columns=used, batch_size=BATCH_ROWS):

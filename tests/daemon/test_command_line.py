@@ -23,13 +23,13 @@ def test_the_version_is_told() -> None:
     assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", RUNNER.invoke(app, ["--version"]).output)
 
 
-def test_no_verb_loads_kernels_or_torch_before_its_environment_is_prepared() -> None:
-    """They read their thread counts and cache folders once; and every verb would wait for them."""
+def test_no_verb_loads_kernels_torch_or_pandas_before_it_needs_them() -> None:
+    """Every verb would wait for them; and some read thread counts and cache folders only once."""
     program = "import sys, daemon.cli; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert not {"torch", "numba", "gpuindex"} & set(done.stdout.split())
+    assert not {"torch", "numba", "gpuindex", "pandas"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
