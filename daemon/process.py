@@ -1,7 +1,7 @@
 """A worker as a process of its own, as an operator would run it.
 
-Owns the process that it started: its start, its address, its end. Promises that its log stays in
-a file, and that it is ended when its owner asks.
+Owns the process that it started: its configuration, its start, its address, its end. Promises that
+its log stays in a file, and that it is ended when its owner asks.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from stream.settings import Kafka
 
 from .client import WorkerClient
 from .failure import Failed
@@ -24,11 +28,44 @@ STOP_DEADLINE_S = 30.0
 POLL_S = 0.02
 
 
+def write_config(
+    path: Path,
+    kafka: Kafka,
+    worker_id: str,
+    state_dir: Path,
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Path:
+    """Write the configuration of a worker for `WorkerProcess`: it picks a port, and logs JSON.
+
+    Args:
+        path: the file.
+        kafka: bootstrap and prefix.
+        worker_id, state_dir: the worker's settings of these names.
+        more: settings by section and key; they are text, numbers or booleans.
+
+    Returns:
+        The file.
+    """
+    own = {"id": worker_id, "state_dir": str(state_dir), "port": 0, "log_format": "json"}
+    tables: dict[str, Mapping[str, Any]] = {
+        "kafka": {"bootstrap": kafka.bootstrap, "prefix": kafka.prefix},
+        "worker": own,
+    }
+    for name, settings in more.items():
+        tables[name] = {**tables.get(name, {}), **settings}
+    lines: list[str] = []
+    for name, settings in tables.items():
+        # TOML writes text, numbers and booleans as JSON does.
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(settings[key])}" for key in settings), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 class WorkerProcess:
     """`headwater serve` with a configuration file: started, killed, started again.
 
     Args:
-        config: the file.
+        config: the file, as `write_config` writes it.
         log: where its output goes.
         program: what Python runs, in place of the package.
     """

@@ -34,7 +34,7 @@ from .. import quality, training
 from ..client import WorkerClient
 from ..datasets import complete_journey as journey
 from ..failure import Failed
-from ..process import WorkerProcess
+from ..process import WorkerProcess, write_config
 from ..progress import replay_bar
 from ..replay import Replay
 from ..rows import Rows
@@ -56,26 +56,6 @@ COMPARED_ANSWERS = 50
 SEED = 7
 # More than are ever live at once: of a shorter answer the order by score could not be told.
 ALL_ADS = 1_000
-
-CONFIG = """\
-[kafka]
-bootstrap = "{bootstrap}"
-prefix = "{prefix}"
-group = "{run}"
-
-[worker]
-id = "{run}"
-state_dir = "{state_dir}"
-port = 0
-log_format = "json"
-
-[clock]
-mode = "replay"
-
-[models]
-retriever = "retriever-demo"
-ranker = "ranker-demo"
-"""
 
 
 @dataclass(frozen=True)
@@ -197,13 +177,17 @@ class Story:
             raise Failed(f"headwater {' '.join(arguments)} ended with exit code {code}")
 
     def _config(self, kafka: Kafka) -> Path:
-        path = self._folder / "headwater.toml"
-        state_dir = self._options.state_dir.resolve()
-        text = CONFIG.format(
-            bootstrap=kafka.bootstrap, prefix=kafka.prefix, run=self._run, state_dir=state_dir
+        return write_config(
+            self._folder / "headwater.toml",
+            kafka,
+            self._run,
+            self._options.state_dir.resolve(),
+            {
+                "kafka": {"group": self._run},
+                "clock": {"mode": "replay"},
+                "models": {"retriever": "retriever-demo", "ranker": "ranker-demo"},
+            },
         )
-        path.write_text(text, encoding="utf-8")
-        return path
 
     async def _start(self, worker: WorkerProcess, stack: AsyncExitStack) -> WorkerClient:
         self._scene("A worker")

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from daemon import process
 from stream.settings import Kafka
 
 WriteConfig = Callable[..., Path]
@@ -75,19 +77,7 @@ def write_config() -> WriteConfig:
 
     def write(folder: Path, kafka: Kafka, more: str = "") -> Path:
         path = folder / f"{kafka.prefix}headwater.toml"
-        path.write_text(
-            f"""
-            [kafka]
-            bootstrap = "{kafka.bootstrap}"
-            prefix = "{kafka.prefix}"
-            [worker]
-            id = "{kafka.prefix}worker"
-            state_dir = "{folder}"
-            port = 0
-            log_format = "json"
-            {more}
-            """
-        )
-        return path
+        worker_id = f"{kafka.prefix}worker"
+        return process.write_config(path, kafka, worker_id, folder, tomllib.loads(more))
 
     return write

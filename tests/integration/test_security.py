@@ -175,8 +175,8 @@ async def test_a_worker_with_its_password_in_a_file_serves_and_never_shows_it(
     kafka = secured.kafka("SCRAM-SHA-512", prefix)
     secret = tmp_path / "password"
     secret.write_text(PASSWORD + "\n")
-    config = write_config(tmp_path, kafka, "[impressions]\nshare = 1.0")
     more = f"""
+        [kafka]
         security = "SASL_SSL"
         mechanism = "SCRAM-SHA-512"
         username = "{USER}"
@@ -184,10 +184,11 @@ async def test_a_worker_with_its_password_in_a_file_serves_and_never_shows_it(
         ca_file = "{secured.folder / "ca.pem"}"
         [worker]
         log_level = "debug"
+        [impressions]
+        share = 1.0
     """
-    config.write_text(config.read_text().replace("[worker]", more))
     log = tmp_path / "worker.log"
-    worker = WorkerProcess(config, log)
+    worker = WorkerProcess(write_config(tmp_path, kafka, more), log)
     try:
         async with WorkerClient(await worker.start()) as client:
             await worker.wait_ready(client)

@@ -158,11 +158,12 @@ def test_a_bad_configuration_is_exit_code_2_with_the_key_and_what_is_allowed(
 
 
 def test_a_device_that_is_not_there_is_exit_code_2_with_what_is_missing_and_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything else is begun: no broker is needed to be told."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = serve("--set", "index.device=cuda")
+    config = write_config(tmp_path, Kafka("127.0.0.1:1"), '[index]\ndevice = "cuda"')
+    done = serve("--config", str(config))
     assert done.returncode == 2
     assert 'index.device = "cuda": ' in done.stderr
     assert "driver" in done.stderr
@@ -236,8 +237,7 @@ async def test_a_worker_whose_broker_is_gone_says_so_and_stops_in_time_with_its_
         own = Kafka(await asyncio.to_thread(broker.start), kafka.prefix)
         await publish(own)
         log = tmp_path / "worker.log"
-        config = write_config(tmp_path, own)
-        config.write_text(config.read_text().replace("[worker]", "unreachable_s = 0.5\n[worker]"))
+        config = write_config(tmp_path, own, "[kafka]\nunreachable_s = 0.5")
         worker = WorkerProcess(config, log)
         try:
             async with WorkerClient(await worker.start()) as client:
