@@ -13,21 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-FOLDER = Path(__file__).parent
-
-
-def benchmarks() -> list[str]:
-    """Names of the modules that can be run, this one left out."""
-    return sorted(
-        path.stem
-        for path in FOLDER.glob("*.py")
-        if path.name != Path(__file__).name and '__name__ == "__main__"' in path.read_text("utf-8")
-    )
-
-
-def has_quick_run(name: str) -> bool:
-    """Whether a benchmark can be told to be done in seconds."""
-    return '"--quick"' in (FOLDER / f"{name}.py").read_text("utf-8")
+from . import BENCHMARKS
 
 
 def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
@@ -35,7 +21,7 @@ def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
 
     Args:
         name: which.
-        quick: take its quick run, if it has one.
+        quick: only a first look.
 
     Returns:
         Its rows.
@@ -45,10 +31,8 @@ def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
     """
     with TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        command = [sys.executable, "-m", f"{FOLDER.name}.{name}", "--json", str(file)]
-        if quick and has_quick_run(name):
-            command.append("--quick")
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
+        subprocess.run([*command, "--quick"] if quick else command, check=True)
         rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
     return rows
 
@@ -62,12 +46,12 @@ def main() -> int:
         "--quick", action="store_true", help="a first look: smaller, and no figures to quote"
     )
     arguments = parser.parse_args()
-    known = benchmarks()
-    if unknown := set(arguments.names) - set(known):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        there_are = ", ".join(BENCHMARKS)
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {there_are}")
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    for name in arguments.names or known:
+    for name in arguments.names or BENCHMARKS:
         print(f"== {name}", flush=True)
         try:
             rows += run(name, quick=arguments.quick)

@@ -9,18 +9,16 @@ the figure is that block's postings over the mean, 1 at best. Counts, not times:
 they are the same on every machine.
 """
 
-import argparse
-import json
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.rows import Rows
 from gpuindex.kernels.cpu.encodings import BLOCK_SLOTS, ENCODING_MASK, U16
 from gpuindex.kernels.cuda.balance import split
 from gpuindex.kernels.cuda.score import CATEGORIES
 from gpuindex.postings import Postings
+
+from . import command
 
 ADS = 200_000
 QUICK_ADS = 20_000
@@ -40,13 +38,15 @@ def drawn_as_ads_do(random: np.random.Generator) -> Counts:
     """[PER_QUERY] int64, distinct features of a heavy query."""
     drawn = zipf(1, 20 * PER_QUERY, random)[0]
     _, first = np.unique(drawn, return_index=True)
-    return drawn[np.sort(first)][:PER_QUERY]
+    distinct: Counts = drawn[np.sort(first)][:PER_QUERY]
+    return distinct
 
 
 def zipf(rows: int, count: int, random: np.random.Generator) -> Counts:
     """[rows, count] int64, features."""
     edges = np.cumsum(np.arange(1, FEATURES + 1, dtype=np.float64) ** -EXPONENT)
-    return np.searchsorted(edges, random.random((rows, count)) * edges[-1]).astype(np.int64)
+    drawn: Counts = np.searchsorted(edges, random.random((rows, count)) * edges[-1])
+    return drawn.astype(np.int64)
 
 
 def counted(ads: int, random: np.random.Generator) -> Counts:
@@ -101,42 +101,40 @@ def ratios(counts: Counts, features: Counts, blocks: int) -> dict[str, float]:
     return {name: float(work.max() / work.mean()) for name, work in ways.items()}
 
 
-def main() -> None:
-    """Count, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.balance", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    parser.add_argument("--ads", type=int, help=f"how many (default: {ADS:,})")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS:,} of them")
-    arguments = parser.parse_args()
+def measure(ads: int) -> Rows:
+    """Count for queries of both kinds, and print the table."""
     random = np.random.default_rng(0)
-    counts = counted(arguments.ads or (QUICK_ADS if arguments.quick else ADS), random)
+    counts = counted(ads, random)
     queries = {
         "heavy": [drawn_as_ads_do(random) for _ in range(QUERIES)],
         "light": list(random.integers(0, FEATURES, (QUERIES, PER_QUERY))),
     }
-    rows: list[dict[str, Any]] = []
+    rows = Rows()
     print(f"{'query':<8}{'blocks':>8}{'per list':>12}{'per segment':>14}{'merge-path':>12}")
     for kind, drawn in queries.items():
         for blocks in BLOCKS:
             found = [ratios(counts, features, blocks) for features in drawn]
-            medians = {name: float(np.median([each[name] for each in found])) for name in found[0]}
+            by_way = {name: np.array([each[name] for each in found]) for name in found[0]}
+            medians = {name: float(np.median(values)) for name, values in by_way.items()}
             print(
                 f"{kind:<8}{blocks:>8}{medians['per_list']:>12.2f}"
                 f"{medians['per_segment']:>14.2f}{medians['headwater']:>12.2f}"
             )
-            rows += [
-                {
-                    "axis": f"balance_{kind}_{blocks}",
-                    "system": name,
-                    "value": value,
-                    "unit": "max/mean",
-                    "spread": float(np.std([each[name] for each in found]) / np.sqrt(QUERIES)),
-                    "n": QUERIES,
-                }
-                for name, value in medians.items()
-            ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            for name, values in by_way.items():
+                rows.add(
+                    f"balance_{kind}_{blocks}",
+                    medians[name],
+                    "max/mean",
+                    system=name,
+                    spread=float(values.std() / np.sqrt(QUERIES)),
+                    n=QUERIES,
+                )
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and write the rows."""
+    command.main_by_ads("balance", __doc__, measure, ads=ADS, quick_ads=QUICK_ADS)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,17 @@ spares it a pointer: `padded` counts that room. The last row is what the index
 itself makes of the same lists, whose encoding is chosen per list.
 """
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from daemon.rows import Rows
 from gpuindex.postings import Postings
 
+from . import command
 from .workload import FEATURES, Ads, zipf_ads, zipf_query, zipf_shares
 
 ADS = 200_000
@@ -89,14 +88,14 @@ def feature_major(ads: Ads) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArr
     return owners[order], np.append(0, np.cumsum(counts)), ads.weights[order]
 
 
-def measure(ads_count: int) -> list[dict[str, Any]]:
+def measure(ads_count: int) -> Rows:
     """Bits without weights, and CPU times, by block size."""
     ads = zipf_ads(ads_count, np.random.default_rng(0))
     slots, bounds, weights = feature_major(ads)
     shares, random = zipf_shares(), np.random.default_rng(1)
     asked = [zipf_query(shares, random) for _ in range(TURNS)]
     sums = np.empty(ads_count + (1 << max(BLOCK_BITS)), np.int32)
-    rows: list[dict[str, Any]] = []
+    rows = Rows()
     print(f"{'ads/block':>10} {'bits':>7} {'padded':>7} {'build s':>8} {'heavy ms':>9}")
     for bits in BLOCK_BITS:
         segmented(slots[:0], np.zeros(1, np.int64), bits)
@@ -119,11 +118,14 @@ def measure(ads_count: int) -> list[dict[str, Any]]:
         print(
             f"{1 << bits:>10} {exact_bits:7.2f} {padded_bits:7.2f} {build_s:8.3f} {heavy_ms:9.3f}"
         )
-        values = (("bits", exact_bits), ("padded_bits", padded_bits), ("build_s", build_s))
-        rows += [
-            _row(f"blocks_{axis}/{1 << bits}", value)
-            for axis, value in (*values, ("heavy_ms", heavy_ms))
-        ]
+        values = {
+            "bits": exact_bits,
+            "padded_bits": padded_bits,
+            "build_s": build_s,
+            "heavy_ms": heavy_ms,
+        }
+        for axis, value in values.items():
+            _add(rows, f"blocks_{axis}/{1 << bits}", value)
     plain = np.full(len(slots), 255, np.uint8)
     keep = np.ones(ads_count, np.uint8)
     started = time.thread_time()
@@ -131,32 +133,19 @@ def measure(ads_count: int) -> list[dict[str, Any]]:
     build_s = time.thread_time() - started
     own_bits = 8 * own.memory_bytes() / len(slots)
     print(f"{'per list':>10} {own_bits:7.2f} {'':7} {build_s:8.3f}")
-    rows += [_row("blocks_bits/per_list", own_bits), _row("blocks_build_s/per_list", build_s)]
+    _add(rows, "blocks_bits/per_list", own_bits)
+    _add(rows, "blocks_build_s/per_list", build_s)
     return rows
 
 
-def _row(axis: str, value: float) -> dict[str, Any]:
+def _add(rows: Rows, axis: str, value: float) -> None:
     unit = "bits" if "bits" in axis else axis.split("/")[0].rsplit("_", 1)[1]
-    return {
-        "axis": axis,
-        "system": "headwater",
-        "value": value,
-        "unit": unit,
-        "spread": None,
-        "n": TURNS if unit == "ms" else 1,
-    }
+    rows.add(axis, value, unit, n=TURNS if unit == "ms" else 1)
 
 
 def main() -> None:
     """Measure, print, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS} ads")
-    options = parser.parse_args()
-    rows = measure(options.ads or (QUICK_ADS if options.quick else ADS))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    command.main_by_ads("block_sizes", __doc__, measure, ads=ADS, quick_ads=QUICK_ADS)
 
 
 if __name__ == "__main__":

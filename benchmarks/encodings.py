@@ -6,21 +6,20 @@ constants of the price by which a list's encoding is chosen
 (`gpuindex.kernels.cpu.encodings`); the encoding that it chooses is marked `<`.
 """
 
-import argparse
-import json
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.rows import Rows
 from gpuindex.columns import AdColumns
 from gpuindex.kernels.cpu import encodings
 from gpuindex.kernels.cpu.score import score
 from gpuindex.kernels.cpu.shards import BLOCK_SLOTS
 from gpuindex.postings import Postings
 from gpuindex.shard import Shard, shard_table
+
+from . import command
 
 ADS = 1_000_000
 QUICK_ADS = 100_000
@@ -91,10 +90,10 @@ def query_ns(postings: Postings, ads: int, narrow_limit: int = 0) -> float:
     return float(np.median(taken)) / lists
 
 
-def measure(ads: int) -> list[dict[str, Any]]:
+def measure(ads: int) -> Rows:
     """Time and size of every encoding at every density."""
     random = np.random.default_rng(0)
-    rows: list[dict[str, Any]] = []
+    rows = Rows()
     print(f"{'density':>8} {'encoding':>14} {'bits/posting':>13} {'ns/posting':>11} {'ns/ad':>7}")
     for density in DENSITIES:
         lists = [drawn(ads, density, random) for _ in range(LISTS)]
@@ -117,30 +116,14 @@ def measure(ads: int) -> list[dict[str, Any]]:
                     f"{density:8} {variant:>14} {bits:13.2f} {taken * LISTS / postings:11.3f} "
                     f"{taken / ads:7.4f}{' <' if code == chosen else ''}"
                 )
-                rows += [
-                    {
-                        "axis": f"encoding_{axis}/{variant}/{density}",
-                        "system": "headwater",
-                        "value": value,
-                        "unit": unit,
-                        "spread": None,
-                        "n": TURNS,
-                    }
-                    for axis, value, unit in (("bits", bits, "bits"), ("list_ns", taken, "ns"))
-                ]
+                rows.add(f"encoding_bits/{variant}/{density}", bits, "bits", n=TURNS)
+                rows.add(f"encoding_list_ns/{variant}/{density}", taken, "ns", n=TURNS)
     return rows
 
 
 def main() -> None:
     """Measure, print, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS} ads")
-    options = parser.parse_args()
-    rows = measure(options.ads or (QUICK_ADS if options.quick else ADS))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    command.main_by_ads("encodings", __doc__, measure, ads=ADS, quick_ads=QUICK_ADS)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ several turns, the formats in turns with each other.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +18,8 @@ from daemon.rows import Rows
 from stream.codec import decode_ad, decode_event, encode_ad, encode_event
 from stream.formats import FORMATS, Format, header_of
 from stream.records import Ad, Rule, UserEvent
+
+from . import command
 
 RECORDS = 5_000
 TURNS = 7
@@ -71,16 +71,13 @@ def rate(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    parser.add_argument("--quick", action="store_true", help="one turn")
-    arguments = parser.parse_args()
+    options = command.parser("formats", __doc__, quick="one turn").parse_args()
     # As in a worker: decoding makes containers and no cycles.
     gc.set_threshold(50_000, 20, 100)
     calls = works()
     turns = [
         {axis: rate(call) for axis, call in calls.items()}
-        for _ in range(1 if arguments.quick else TURNS)
+        for _ in range(1 if options.quick else TURNS)
     ]
     rows = Rows()
     for axis in calls:
@@ -89,8 +86,8 @@ def main() -> None:
         rows.add(f"ad_bytes/{name}", len(encode_ad(AD, form)), "bytes")
     for row in rows.rows:
         print(f"{row.axis:36s} {row.value:12,.0f} {row.unit}")
-    if arguments.json:
-        rows.write(arguments.json)
+    if options.json:
+        rows.write(options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ of what it finds besides. Times are CPU time on one core with warm caches, all
 systems in turn. Rows are medians.
 """
 
-import argparse
 import json
 import threading
 import time
@@ -22,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.rows import Row, Rows
 from daemon.settings import Settings
 from gpuindex import AdBatch, SearchThreads, snapshots
 from gpuindex.postings import Postings
 
-from . import pisa, real, table
+from . import command, pisa, real, table
+from .observations import Observations, show
 from .own_index import OwnIndex
 from .peers import (
     GraphBlas,
@@ -38,7 +39,6 @@ from .peers import (
     TorchScipy,
     best_of,
 )
-from .rows import Rows, show
 from .workload import K, Weighted, Workload, zipf
 
 ADS = 1_000_000
@@ -72,41 +72,42 @@ class Systems:
         return [self.own, self.scipy, *self.others]
 
 
-def measure(
-    ads_count: int, repeats: int, retriever: Settings, pisa_python: Path | None
-) -> list[dict[str, Any]]:
+def measure(ads_count: int, repeats: int, retriever: Settings, pisa_python: Path | None) -> Rows:
     """All axes of both workloads."""
-    rows = Rows()
+    observations = Observations()
     random = np.random.default_rng(0)
-    _measure_zipf(zipf(ads_count, repeats, random), pisa_python, rows, random)
+    _measure_zipf(zipf(ads_count, repeats, random), pisa_python, observations, random)
     if why := real.missing(retriever):
         print(f"axes of real data {why}")
     else:
-        _measure_real(real.workload(retriever, ads_count, repeats), rows, random)
-    return rows.rows()
+        _measure_real(real.workload(retriever, ads_count, repeats), observations, random)
+    return observations.rows()
 
 
 def _measure_zipf(
-    workload: Workload, pisa_python: Path | None, rows: Rows, random: np.random.Generator
+    workload: Workload,
+    pisa_python: Path | None,
+    observations: Observations,
+    random: np.random.Generator,
 ) -> None:
     """What is searched, how long its updates take, what it weighs."""
     heavy, light = workload.queries["heavy_ms"], workload.queries["light_ms"]
     with _systems(workload) as systems:
         own, scipy = systems.own, systems.scipy
-        rows.add("bits_per_posting_weighted", own.name, own.bits())
-        rows.add("bits_per_posting_weighted", scipy.name, scipy.bits())
-        _measure_queries(systems, workload, "", rows, random)
-        _measure_threads(own, heavy, rows)
-        _measure_upserts(systems.all, workload, light, rows, random)
-        _measure_under_writes(own, workload, heavy, rows, random)
-        _measure_build(own, scipy, workload, rows)
-        _measure_restore(own, rows)
+        observations.add("bits_per_posting_weighted", own.name, own.bits())
+        observations.add("bits_per_posting_weighted", scipy.name, scipy.bits())
+        _measure_queries(systems, workload, "", observations, random)
+        _measure_threads(own, heavy, observations)
+        _measure_upserts(systems.all, workload, light, observations, random)
+        _measure_under_writes(own, workload, heavy, observations, random)
+        _measure_build(own, scipy, workload, observations)
+        _measure_restore(own, observations)
     del systems, own, scipy
     unweighted = replace(workload, ads=workload.ads.unweighted())
     own = OwnIndex(unweighted)
-    rows.add("bits_per_posting", own.name, own.bits())
+    observations.add("bits_per_posting", own.name, own.bits())
     for query in [*heavy] * TURNS:
-        rows.clocked("sparse_heavy_ms/unweighted", own, partial(own.sparse, query))
+        observations.clocked("sparse_heavy_ms/unweighted", own, partial(own.sparse, query))
     if pisa_python:
         for axis, ads in (
             ("bits_per_posting_weighted", workload.ads),
@@ -114,21 +115,23 @@ def _measure_zipf(
         ):
             sizes = pisa.bits(ads, len(workload.keys), pisa_python)
             print(f"{axis} of PISA: {sizes}")
-            rows.add(axis, "pisa", min(sizes.values()))
+            observations.add(axis, "pisa", min(sizes.values()))
 
 
-def _measure_real(workload: Workload, rows: Rows, random: np.random.Generator) -> None:
+def _measure_real(
+    workload: Workload, observations: Observations, random: np.random.Generator
+) -> None:
     """The same ads in the order of their arrival, and as compaction puts them."""
     ordered = OwnIndex(workload)
-    rows.add("bits_per_posting/reordered", ordered.name, ordered.bits())
+    observations.add("bits_per_posting/reordered", ordered.name, ordered.bits())
     for query in [*workload.queries["heavy_ms"]] * TURNS:
-        rows.clocked("sparse_heavy_ms/reordered", ordered, partial(ordered.sparse, query))
-        rows.clocked("full_heavy_ms/reordered", ordered, partial(ordered.full, query))
+        observations.clocked("sparse_heavy_ms/reordered", ordered, partial(ordered.sparse, query))
+        observations.clocked("full_heavy_ms/reordered", ordered, partial(ordered.full, query))
     del ordered
     with _systems(workload, order_fields=()) as systems:
         for each in (systems.own, systems.scipy):
-            rows.add("bits_per_posting/real", each.name, each.bits())
-        _measure_queries(systems, workload, "/real", rows, random)
+            observations.add("bits_per_posting/real", each.name, each.bits())
+        _measure_queries(systems, workload, "/real", observations, random)
 
 
 @contextmanager
@@ -145,7 +148,11 @@ def _systems(workload: Workload, **layout: Any) -> Iterator[Systems]:
 
 
 def _measure_queries(
-    systems: Systems, workload: Workload, variant: str, rows: Rows, random: np.random.Generator
+    systems: Systems,
+    workload: Workload,
+    variant: str,
+    observations: Observations,
+    random: np.random.Generator,
 ) -> None:
     """Every query of every kind, in turns, and whether all find the best."""
     # Younger versions of some ads, which every query has to find.
@@ -159,12 +166,12 @@ def _measure_queries(
             for system in systems.all[turn:] + systems.all[:turn]:
                 for query in asked:
                     axis = f"sparse_{ending}{variant}"
-                    found = rows.clocked(axis, system, partial(system.sparse, query))
+                    found = observations.clocked(axis, system, partial(system.sparse, query))
                     if turn == 0:
                         _check(system, found, _exact(scipy, query))
             for each in dense:
                 for query in asked:
-                    rows.clocked(f"full_{ending}{variant}", each, partial(each.full, query))
+                    observations.clocked(f"full_{ending}{variant}", each, partial(each.full, query))
 
 
 def _exact(scipy: ScipyDelta, query: Weighted) -> NDArray[np.float32]:
@@ -183,17 +190,19 @@ def _check(system: System, found: NDArray[np.int64], scores: NDArray[np.float32]
         raise SystemExit(f"{system.name} found {scores[found].sum()} of {best}")
 
 
-def _measure_build(own: OwnIndex, scipy: ScipyDelta, workload: Workload, rows: Rows) -> None:
+def _measure_build(
+    own: OwnIndex, scipy: ScipyDelta, workload: Workload, observations: Observations
+) -> None:
     """Lists of all ads at once, compressed or not."""
     ads = workload.ads
     keep = np.ones(len(ads), np.uint8)
     inverted = (len(ads), ads.bounds, ads.features, ads.weights, keep, len(workload.keys))
     for _ in range(TURNS):
-        rows.clocked("build_s", own, partial(Postings.built, *inverted))
-        rows.clocked("build_s", scipy, partial(scipy.built, ads))
+        observations.clocked("build_s", own, partial(Postings.built, *inverted))
+        observations.clocked("build_s", scipy, partial(scipy.built, ads))
 
 
-def _measure_threads(own: OwnIndex, asked: Sequence[Weighted], rows: Rows) -> None:
+def _measure_threads(own: OwnIndex, asked: Sequence[Weighted], observations: Observations) -> None:
     """Wall time of a heavy query on one thread over that on two, and so for copying memory.
 
     One, two, two, one, the query and the copy in turn: what else the machine
@@ -214,9 +223,9 @@ def _measure_threads(own: OwnIndex, asked: Sequence[Weighted], rows: Rows) -> No
     own.sparse(asked[0], threads)
     for query in [*asked] * TURNS:
         gain = speedup(partial(own.sparse, query), partial(own.sparse, query, threads))
-        rows.add("two_core_speedup", own.name, gain)
+        observations.add("two_core_speedup", own.name, gain)
         gain = speedup(partial(copy, slice(None)), partial(threads.map, copy, halves))
-        rows.add("two_core_speedup", "memory_copy", gain)
+        observations.add("two_core_speedup", "memory_copy", gain)
     threads.close()
 
 
@@ -224,7 +233,7 @@ def _measure_upserts(
     systems: list[System],
     workload: Workload,
     light: Sequence[Weighted],
-    rows: Rows,
+    observations: Observations,
     random: np.random.Generator,
 ) -> None:
     """The same new versions for all, from decoded to searchable, and to found."""
@@ -239,7 +248,7 @@ def _measure_upserts(
                     if axis == "upsert_found_ms":  # noqa: B023 - called at once
                         system.sparse(query)
 
-                rows.clocked(axis, system, work)
+                observations.clocked(axis, system, work)
                 system.tidy()
 
 
@@ -247,7 +256,7 @@ def _measure_under_writes(
     own: OwnIndex,
     workload: Workload,
     heavy: Sequence[Weighted],
-    rows: Rows,
+    observations: Observations,
     random: np.random.Generator,
 ) -> None:
     """A heavy query's own CPU time while another thread writes, over that while none does."""
@@ -261,7 +270,7 @@ def _measure_under_writes(
         stop.set()
         writer.join()
         for quiet, busy in zip(idle, written, strict=True):
-            rows.add("query_under_writes_ratio", own.name, busy / quiet)
+            observations.add("query_under_writes_ratio", own.name, busy / quiet)
 
 
 def _write(own: OwnIndex, batches: list[AdBatch], stop: threading.Event) -> None:
@@ -281,14 +290,14 @@ def _write(own: OwnIndex, batches: list[AdBatch], stop: threading.Event) -> None
         stop.wait(max(0.0, due - time.perf_counter()))
 
 
-def _measure_restore(own: OwnIndex, rows: Rows) -> None:
+def _measure_restore(own: OwnIndex, observations: Observations) -> None:
     """CPU time to read a snapshot of all ads back until it is published."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         snapshots.write(own.index, folder, {}, {})
         load = partial(snapshots.load_latest, folder, own.index.settings)
         for _ in range(TURNS):
-            rows.clocked("restore_s", own, load)
+            observations.clocked("restore_s", own, load)
 
 
 def _wall_s(work: Callable[[], Any]) -> float:
@@ -305,10 +314,8 @@ def _thread_s(work: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Measure, print, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--quick", action="store_true", help="few ads, for a first look")
-    parser.add_argument("--ads", type=int, help=f"how many; {ADS} by default")
+    parser = command.parser("index", __doc__, quick=f"{QUICK_ADS:,} ads")
+    parser.add_argument("--ads", type=int, metavar="N", help=f"how many; {ADS:,} by default")
     parser.add_argument("--repeats", type=int, help="queries and upserts of each kind")
     parser.add_argument("--retriever", default=real.RETRIEVER, help="name of the checkpoint")
     parser.add_argument("--state-dir", type=Path, default=Path(".headwater"))
@@ -320,7 +327,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.table:
-        print(table.markdown(json.loads(options.table.read_text())))
+        written = [Row(**row) for row in json.loads(options.table.read_text())]
+        print(table.markdown(written))
         return
     rows = measure(
         options.ads or (QUICK_ADS if options.quick else ADS),
@@ -329,13 +337,13 @@ def main() -> None:
         options.pisa,
     )
     show(rows)
-    gains = {row["system"]: row["value"] for row in rows if row["axis"] == "two_core_speedup"}
+    gains = {row.system: row.value for row in rows.rows if row.axis == "two_core_speedup"}
     print(
         f"two cores: {gains['headwater']:.2f} times as fast, "
         f"{gains['headwater'] / gains['memory_copy']:.2f} of what copying memory gains"
     )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        rows.write(options.json)
 
 
 if __name__ == "__main__":

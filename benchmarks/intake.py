@@ -124,6 +124,7 @@ def events(kafka: Kafka, count: int) -> Iterator[Outgoing]:
     topic = kafka.topic(USER_EVENTS)
     now_ms = time.time_ns() // 1_000_000
     for number, (user_id, product) in enumerate(zip(users, products, strict=True)):
+        features: dict[str, tuple[str, ...]]
         features = {name: (f"{name}{product}",) for name in EVENT_FIELDS}
         event = UserEvent(f"e{number}", None, "buy", now_ms - count + number, 3.99, features)
         yield topic, encode_id(user_id), encode_event(event), ()

@@ -9,24 +9,23 @@ values all over an array. A kernel near its bound can only be made faster by
 moving fewer bytes.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from daemon.rows import Rows
 from gpuindex import AdBatch, Index, IndexSettings, IndexView
 from gpuindex.kernels.cpu import encodings
 from gpuindex.kernels.cpu.dense import dense
 from gpuindex.kernels.cpu.encodings import BITMAP, BLOCK_SLOTS, DENSE, RAW, U8, U16, WEIGHTED
 from gpuindex.kernels.cpu.topk import topk
 
+from . import command
 from .encodings import drawn, encoded, query_ns
 from .workload import WIDTH, K
 
@@ -119,7 +118,7 @@ class Profile:
     """Kernels beside their bounds, printed as they come."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.rows = Rows()
         print(f"{'kernel':22} {'per':8} {'ns':>8} {'bound':>8} {'of bound':>9}  bounded by")
 
     def add(self, kernel: str, per: str, taken_ns: float, bound_ns: float, why: str) -> None:
@@ -128,19 +127,10 @@ class Profile:
             f"{kernel:22} {per:8} {taken_ns:8.3f} {bound_ns:8.3f} {bound_ns / taken_ns:9.0%}  {why}"
         )
         for system, value in (("headwater", taken_ns), ("bound", bound_ns)):
-            self.rows.append(
-                {
-                    "axis": f"kernel_{per}_ns/{kernel}",
-                    "system": system,
-                    "value": value,
-                    "unit": "ns",
-                    "spread": None,
-                    "n": TURNS,
-                }
-            )
+            self.rows.add(f"kernel_{per}_ns/{kernel}", value, "ns", system=system, n=TURNS)
 
 
-def measure(ads: int) -> list[dict[str, Any]]:
+def measure(ads: int) -> Rows:
     """Time every kernel and its bound."""
     machine = Machine()
     print(
@@ -257,14 +247,7 @@ def _measure_topk(view: IndexView, machine: Machine, profile: Profile) -> None:
 
 def main() -> None:
     """Measure, print, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--ads", type=int, help=f"{ADS} by default")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ADS} ads")
-    options = parser.parse_args()
-    rows = measure(options.ads or (QUICK_ADS if options.quick else ADS))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    command.main_by_ads("kernel_bounds", __doc__, measure, ads=ADS, quick_ads=QUICK_ADS)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from gpuindex import AdBatch, DeliveryBatch, Index, IndexSettings, Query, SearchThreads, warm
 
+from .observations import OWN
 from .peers import LOAD_ADS
-from .rows import OWN
 from .workload import Ads, K, Weighted, Workload
 
 NOW_MS = 1_000

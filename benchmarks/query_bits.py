@@ -4,14 +4,11 @@
 one index of real ads, through the worker's own scoring, once for each number of bits.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,12 +19,13 @@ from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories, Expiry
 from daemon.impressions import Impressions
 from daemon.index_writer import Published
+from daemon.rows import Rows
 from daemon.scoring import Scorer
 from daemon.settings import Settings
 from gpuindex import Index, IndexSettings
 from stream.records import ScoreRequest
 
-from . import real
+from . import command, real
 
 # 12 is as good as exact: a step is 1/4,095 of the greatest weight.
 BITS = (2, 4, 6, 12)
@@ -70,7 +68,7 @@ class WeekOfAds:
         )
 
 
-def measure(settings: Settings, weeks: Sequence[int]) -> list[dict[str, Any]]:
+def measure(settings: Settings, weeks: Sequence[int]) -> Rows:
     """Ask every question of some weeks with every number of bits."""
     served = models.load(settings)
     recalls: defaultdict[int, list[float]] = defaultdict(list)
@@ -95,15 +93,17 @@ def measure(settings: Settings, weeks: Sequence[int]) -> list[dict[str, Any]]:
                     shared[bits].append(
                         len(exact.intersection(lists[bits][: quality.K])) / len(exact)
                     )
-    rows = []
+    rows = Rows()
     for bits in BITS:
         lost = np.subtract(recalls[bits], recalls[REFERENCE_BITS])
-        rows += [
-            _row(f"recall@100/{bits}_bits", recalls[bits], "share"),
-            _row(f"recall@100_difference/{bits}_bits", lost.tolist(), "share"),
-            _row(f"shared@100/{bits}_bits", shared[bits], "share"),
-            _row(f"request_ms/{bits}_bits", times_ms[bits], "ms"),
-        ]
+        for axis, values, unit in (
+            ("recall@100", recalls[bits], "share"),
+            ("recall@100_difference", lost.tolist(), "share"),
+            ("shared@100", shared[bits], "share"),
+            ("request_ms", times_ms[bits], "ms"),
+        ):
+            mean = quality.summary(values)
+            rows.add(f"{axis}/{bits}_bits", mean.value, unit, spread=mean.spread, n=mean.n)
     return rows
 
 
@@ -120,36 +120,22 @@ def _request(question: quality.Question) -> ScoreRequest:
     )
 
 
-def _row(axis: str, values: list[float], unit: str) -> dict[str, Any]:
-    mean = quality.summary(values)
-    return {
-        "axis": axis,
-        "system": "headwater",
-        "value": mean.value,
-        "unit": unit,
-        "spread": mean.spread,
-        "n": mean.n,
-    }
-
-
 def main() -> None:
     """Measure, print, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--quick", action="store_true", help="one week, for a first look")
+    parser = command.parser("query_bits", __doc__, quick="one week")
     parser.add_argument("--retriever", default=real.RETRIEVER, help="name of the checkpoint")
     parser.add_argument("--state-dir", type=Path, default=Path(".headwater"))
     options = parser.parse_args()
     settings = real.settings_with(options.retriever, options.state_dir)
-    rows: list[dict[str, Any]] = []
+    rows = Rows()
     if why := real.missing(settings):
         print(why)
     else:
         rows = measure(settings, QUALITY_WEEKS[:1] if options.quick else QUALITY_WEEKS)
-    for row in rows:
-        print(f"{row['axis']:32} {row['value']:9.4f} +- {row['spread']:.4f} {row['unit']}")
+    for row in rows.rows:
+        print(f"{row.axis:32} {row.value:9.4f} +- {row.spread:.4f} {row.unit}")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        rows.write(options.json)
 
 
 if __name__ == "__main__":

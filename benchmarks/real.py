@@ -19,7 +19,7 @@ from daemon.datasets import complete_journey as journey
 from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories
-from daemon.settings import Settings
+from daemon.settings import ModelsSection, Settings, WorkerSection
 from daemon.translate import AdColumns
 from gpuindex import AdBatch, FeatureDictionary
 from model.features import Request
@@ -52,7 +52,9 @@ class Record:
 
 def settings_with(retriever: str = RETRIEVER, state_dir: Path = Path(".headwater")) -> Settings:
     """Settings that name a retriever."""
-    return Settings(models={"retriever": retriever}, worker={"state_dir": state_dir})
+    return Settings(
+        models=ModelsSection(retriever=retriever), worker=WorkerSection(state_dir=state_dir)
+    )
 
 
 def missing(settings: Settings) -> str | None:

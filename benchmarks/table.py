@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from .rows import OWN
+from daemon.rows import Row
+
+from .observations import OWN
 
 AXES = {
     "sparse_heavy_ms": "heavy query",
@@ -35,9 +36,9 @@ PEERS = {
 }
 
 
-def markdown(rows: Iterable[dict[str, Any]]) -> str:
+def markdown(rows: Iterable[Row]) -> str:
     """The table: headwater's figures, and each peer's as multiples; below 1 in bold."""
-    known = {(row["axis"], row["system"]): row for row in rows}
+    known = {(row.axis, row.system): row for row in rows}
     lines = [
         f"| | Headwater | {' | '.join(PEERS.values())} |",
         f"|---|---|{'---|' * len(PEERS)}",
@@ -46,14 +47,14 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
         own = known.get((axis, OWN))
         if own is None:
             continue
-        multiples = [_multiple(known.get((axis, peer)), own["value"]) for peer in PEERS]
-        figure = f"{own['value']:.3g} {own['unit']}"
+        multiples = [_multiple(known.get((axis, peer)), own.value) for peer in PEERS]
+        figure = f"{own.value:.3g} {own.unit}"
         lines.append(f"| {words} | {figure} | {' | '.join(multiples)} |")
     return "\n".join(lines)
 
 
-def _multiple(row: dict[str, Any] | None, own: float) -> str:
+def _multiple(row: Row | None, own: float) -> str:
     if row is None:
         return ""
-    multiple = f"{row['value'] / own:.2g}"
-    return multiple if row["value"] >= own else f"**{multiple}**"
+    multiple = f"{row.value / own:.2g}"
+    return multiple if row.value >= own else f"**{multiple}**"

@@ -8,7 +8,6 @@ event. A part of it, from the group's decision on, is the other worker's own fig
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import tempfile
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.client import WorkerClient
-from daemon.process import WorkerProcess
+from daemon.process import WorkerProcess, write_config
 from daemon.rows import Rows
 from stream import topics
 from stream.broker import Broker
@@ -28,7 +27,11 @@ from stream.requests import SESSION_TIMEOUT_S
 from stream.settings import Kafka
 from stream.topics import USER_EVENTS, USER_PARTITIONS
 
+from . import command
+
 JARS = Path(__file__).parent.parent / ".headwater" / "kafka" / "lib"
+USERS = 100_000
+QUICK_USERS = 2_000
 # Records handed to the producer at once.
 PORTION = 50_000
 # Of all users, those who do something after the last checkpoints.
@@ -37,18 +40,8 @@ FIELDS = ("product", "brand", "type", "department", "store")
 FEATURES: dict[str, tuple[str, ...]] = {field: (f"a {field}",) for field in FIELDS}
 POLL_S = 0.02
 
-CONFIG = """
-[kafka]
-bootstrap = "{bootstrap}"
-[worker]
-id = "{name}"
-state_dir = "{folder}"
-port = 0
-log_format = "json"
-[history]
-checkpoint_interval_s = 1
-checkpoint_bytes_per_s = 1_000_000_000
-"""
+# All histories are on the topic soon.
+SETTINGS = {"history": {"checkpoint_interval_s": 1, "checkpoint_bytes_per_s": 1_000_000_000}}
 
 
 def events(topic: str, users: int, rounds: range) -> Iterator[Outgoing]:
@@ -112,8 +105,7 @@ async def measure(kafka: Kafka, folder: Path, users: int, per_user: int) -> dict
     topic = kafka.topic(USER_EVENTS)
     workers = []
     for name in ("stays", "dies"):
-        config = folder / f"{name}.toml"
-        config.write_text(CONFIG.format(bootstrap=kafka.bootstrap, name=name, folder=folder))
+        config = write_config(folder / f"{name}.toml", kafka, name, folder, SETTINGS)
         workers.append(WorkerProcess(config, folder / f"{name}.log"))
     stays, dies = workers
     try:
@@ -149,16 +141,18 @@ async def measure(kafka: Kafka, folder: Path, users: int, per_user: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.takeover", description=__doc__)
-    parser.add_argument("--users", type=int, default=100_000, help="users of the dead worker")
-    parser.add_argument("--events", type=int, default=10, help="events of each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    arguments = parser.parse_args()
+    parser = command.parser("takeover", __doc__, quick=f"{QUICK_USERS:,} users")
+    parser.add_argument(
+        "--users", type=int, metavar="N", help=f"of the dead worker; {USERS:,} by default"
+    )
+    parser.add_argument("--events", type=int, metavar="N", default=10, help="of each user; 10")
+    options = parser.parse_args()
+    users = options.users or (QUICK_USERS if options.quick else USERS)
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(Path(folder) / "kafka", JARS)
         try:
             kafka = Kafka(broker.start())
-            found = asyncio.run(measure(kafka, Path(folder), arguments.users, arguments.events))
+            found = asyncio.run(measure(kafka, Path(folder), users, options.events))
         finally:
             broker.stop()
     rows = Rows()
@@ -166,8 +160,8 @@ def main() -> None:
         rows.add(axis, value, "users" if axis == "takeover_users" else "s")
     for row in rows.rows:
         print(f"{row.axis:28s} {row.value:12,.2f} {row.unit}")
-    if arguments.json:
-        rows.write(arguments.json)
+    if options.json:
+        rows.write(options.json)
 
 
 if __name__ == "__main__":

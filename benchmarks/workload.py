@@ -150,7 +150,8 @@ def zipf_query(
 def zipf_shares() -> NDArray[np.float64]:
     """[FEATURES] float64, how often ads draw each feature."""
     shares = np.power(np.arange(1, FEATURES + 1, dtype=np.float64), -EXPONENT)
-    return np.divide(shares, shares.sum())
+    normalised: NDArray[np.float64] = shares / shares.sum()
+    return normalised
 
 
 def _distinct(rows: int, random: np.random.Generator) -> NDArray[np.int32]:

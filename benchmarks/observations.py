@@ -1,4 +1,4 @@
-"""Observations of a benchmark, and the rows and the table that come of them."""
+"""Repeated observations of several systems, and the rows and the table that come of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+
+from daemon.rows import Rows
 
 OWN = "headwater"
 
@@ -20,7 +22,7 @@ class Clocked(Protocol):
     clock: Callable[[], float]
 
 
-class Rows:
+class Observations:
     """Observations by axis and system, in the order of their first."""
 
     def __init__(self) -> None:
@@ -38,19 +40,19 @@ class Rows:
         self.add(axis, system.name, taken * 1e3 if unit_of(axis) == "ms" else taken)
         return result
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Rows:
         """Medians with their standard errors, of each system of each axis."""
-        return [
-            {
-                "axis": axis,
-                "system": system,
-                "value": float(np.median(values)),
-                "unit": unit_of(axis),
-                "spread": _median_error(values),
-                "n": len(values),
-            }
-            for (axis, system), values in self._observed.items()
-        ]
+        rows = Rows()
+        for (axis, system), values in self._observed.items():
+            rows.add(
+                axis,
+                float(np.median(values)),
+                unit_of(axis),
+                system=system,
+                spread=_median_error(values),
+                n=len(values),
+            )
+        return rows
 
 
 def unit_of(axis: str) -> str:
@@ -59,16 +61,16 @@ def unit_of(axis: str) -> str:
     return next((unit for ending, unit in UNITS.items() if measured.endswith(ending)), "bits")
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: Rows) -> None:
     """Print the rows, first of all how many times headwater's value each is."""
-    own = {row["axis"]: row["value"] for row in rows if row["system"] == OWN}
+    own = {row.axis: row.value for row in rows.rows if row.system == OWN}
     print(f"{'x headwater':>11}  {'axis':<34} {'system':<16} {'median':>10}")
-    for row in rows:
-        ratio = f"{row['value'] / own[row['axis']]:.2f}" if row["axis"] in own else ""
-        spread = "" if row["spread"] is None else f" +- {row['spread']:.3f}"
+    for row in rows.rows:
+        ratio = f"{row.value / own[row.axis]:.2f}" if row.axis in own else ""
+        spread = "" if row.spread is None else f" +- {row.spread:.3f}"
         print(
-            f"{ratio:>11}  {row['axis']:<34} {row['system']:<16} {row['value']:>10.3f}"
-            f"{spread} {row['unit']}, n = {row['n']}"
+            f"{ratio:>11}  {row.axis:<34} {row.system:<16} {row.value:>10.3f}"
+            f"{spread} {row.unit}, n = {row.n}"
         )
 
 
