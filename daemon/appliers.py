@@ -147,7 +147,7 @@ def _observe_freshness(batch: Batch[AdBatch]) -> None:
     }
     for stage, span_ms in spans_ms.items():
         # A producer's clock may be ahead; a sum must never fall.
-        AD_FRESHNESS.labels(stage).observe_all(np.maximum(span_ms, 0) / 1e3)
+        AD_FRESHNESS.observe_all(stage, np.maximum(span_ms, 0) / 1e3)
 
 
 class ControlApplier:

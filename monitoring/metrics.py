@@ -142,9 +142,10 @@ AD_FRESHNESS: Final = BatchHistogram(
     "headwater_ad_freshness_seconds",
     "From an ad's record time to the first moment a query can return it (stage total), "
     "and its parts: until fetched (broker), until decoded (intake), until published (apply).",
-    ("stage",),
-    buckets=FRESHNESS_BUCKETS_S,
-    registry=REGISTRY,
+    "stage",
+    FRESHNESS_STAGES,
+    FRESHNESS_BUCKETS_S,
+    REGISTRY,
 )
 
 # The index and the histories.
@@ -278,8 +279,6 @@ READY: Final = Gauge(
 )
 BUILD_INFO: Final = Info("headwater_build", "What this worker runs on.", registry=REGISTRY)
 
-for _stage in FRESHNESS_STAGES:
-    AD_FRESHNESS.labels(_stage)
 for _stage in REQUEST_STAGES:
     REQUEST_SECONDS.labels(_stage)
 for _part in STALLED_PARTS:

@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from monitoring import metrics
+from monitoring.batches import BatchHistogram
 from monitoring.build import record_build
 from monitoring.dashboard import PATH, dashboard, render
 from monitoring.panels import ROWS, Panel
@@ -61,8 +62,13 @@ def labels_of() -> dict[str, set[str]]:
         for metric in vars(metrics).values()
         if isinstance(metric, MetricWrapperBase)
     }
+    batched = {
+        metric.name: {metric.label}
+        for metric in vars(metrics).values()
+        if isinstance(metric, BatchHistogram)
+    }
     (build,) = (sample for f in families() if f.name == "headwater_build" for sample in f.samples)
-    return declared | {"headwater_build": set(build.labels)}
+    return declared | batched | {"headwater_build": set(build.labels)}
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)

@@ -4,16 +4,16 @@ import re
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from monitoring import metrics
 from monitoring.batches import BatchHistogram
 from monitoring.build import record_build
 
-DECLARED = {
-    name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)
-}
+Declared = MetricWrapperBase | BatchHistogram
+
+DECLARED = {name: metric for name, metric in vars(metrics).items() if isinstance(metric, Declared)}
 CONTRACT = {
     "headwater_ad_freshness_seconds": ("stage",),
     "headwater_request_seconds": ("stage",),
@@ -33,27 +33,47 @@ BOUNDED_LABELS = {
 
 def test_a_batch_of_observations_counts_as_one_after_the_other() -> None:
     amounts = np.array([0.0, 0.001, 0.5, 1.0, 1.0000001, 7.5, 1e9])
-    one, many = (
-        BatchHistogram("h", "H.", ("l",), buckets=(0.5, 1.0, 8.0), registry=CollectorRegistry())
-        for _ in range(2)
-    )
+    one, many = CollectorRegistry(), CollectorRegistry()
+    buckets = (0.5, 1.0, 8.0)
+    single = Histogram("h", "H.", ("l",), buckets=buckets, registry=one).labels("a")
+    batched = BatchHistogram("h", "H.", "l", ("a",), buckets, many)
     for amount in amounts:
-        one.labels("a").observe(amount)
-    many.labels("a").observe_all(amounts)
-    many.labels("a").observe_all(amounts[:0])
+        single.observe(amount)
+    batched.observe_all("a", amounts)
+    batched.observe_all("a", amounts[:0])
     wanted, found = (
-        [s for m in h.collect() for s in m.samples if "_created" not in s.name] for h in (one, many)
+        [s for family in registry.collect() for s in family.samples if "_created" not in s.name]
+        for registry in (one, many)
     )
     assert [s[:3] for s in found] == [s[:3] for s in wanted]
 
 
-def exposed_name(metric: MetricWrapperBase) -> str:
+def test_a_second_metric_of_a_batch_histograms_name_is_refused() -> None:
+    registry = CollectorRegistry()
+    BatchHistogram("h", "H.", "l", ("a",), (1.0,), registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        Histogram("h", "H.", registry=registry)
+
+
+def exposed_name(metric: Declared) -> str:
+    if isinstance(metric, BatchHistogram):
+        return metric.name
     suffix = {"counter": "_total", "info": "_info"}.get(metric._type, "")
     return metric._name + suffix
 
 
+def label_names(metric: Declared) -> tuple[str, ...]:
+    return (metric.label,) if isinstance(metric, BatchHistogram) else metric._labelnames
+
+
+def documentation(metric: Declared) -> str:
+    if isinstance(metric, BatchHistogram):
+        return metric.documentation
+    return metric._documentation
+
+
 def test_the_metrics_that_others_query_have_their_names_and_labels() -> None:
-    declared = {exposed_name(m): m._labelnames for m in DECLARED.values()}
+    declared = {exposed_name(m): label_names(m) for m in DECLARED.values()}
     assert {name: declared.get(name) for name in CONTRACT} == CONTRACT
 
 
@@ -66,12 +86,12 @@ def test_names_are_headwater_and_in_base_units(constant: str) -> None:
 
 @pytest.mark.parametrize("constant", DECLARED)
 def test_labels_are_bounded(constant: str) -> None:
-    assert set(DECLARED[constant]._labelnames) <= BOUNDED_LABELS
+    assert set(label_names(DECLARED[constant])) <= BOUNDED_LABELS
 
 
 @pytest.mark.parametrize("constant", DECLARED)
 def test_every_metric_says_what_it_counts(constant: str) -> None:
-    assert DECLARED[constant]._documentation.endswith(".")
+    assert documentation(DECLARED[constant]).endswith(".")
 
 
 @pytest.mark.parametrize(
