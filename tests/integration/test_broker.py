@@ -1,5 +1,6 @@
 """The local Kafka: it outlives its starter, and keeps port and data over stops and kills."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -15,6 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from stream.broker import Broker, BrokerFailed
 from stream.jars import ToolMissing, install_jars, java
+
+ROOT = Path(__file__).resolve().parents[2]
 
 START = """
 import sys
@@ -28,7 +32,10 @@ print(Broker(Path(sys.argv[1]), lib=Path(sys.argv[2])).start())
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, kafka_jars: Path) -> Iterator[Path]:
     """A broker's folder that the tests of this file share; the broker ends with them."""
-    home = tmp_path_factory.mktemp("broker")
+    home = tmp_path_factory.mktemp("broker") / "kafka"
+    home.mkdir()
+    # Where the verbs look for them.
+    (home / "lib").symlink_to(kafka_jars)
     yield home
     Broker(home, lib=kafka_jars).stop()
 
@@ -123,6 +130,25 @@ def test_broker_that_cannot_start_says_why(broker: Broker) -> None:
     assert broker.start() == bootstrap
 
 
+def test_the_verbs_start_tell_and_stop(broker: Broker, home: Path) -> None:
+    def verb(name: str) -> tuple[int, dict[str, Any]]:
+        state = f"worker.state_dir={home.parent}"
+        done = subprocess.run(
+            [sys.executable, "-m", "daemon", "broker", name, "--set", state, "--json"],
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    bootstrap = broker.status().bootstrap
+    assert verb("start") == (0, {"bootstrap": bootstrap})
+    code, running = verb("status")
+    assert (code, running["ready"], running["bootstrap"]) == (0, True, bootstrap)
+    assert verb("stop") == (0, {"stopped": True})
+    code, stopped = verb("status")
+    assert (code, stopped["running"]) == (1, False)
+
+
 def test_installed_jars_are_not_fetched_again(
     kafka_jars: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +156,28 @@ def test_installed_jars_are_not_fetched_again(
     monkeypatch.setenv("PATH", "")  # no Maven to be found
 
     assert install_jars(kafka_jars) == kafka_jars
+
+
+def test_missing_java_is_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ToolMissing, match="apt-get install default-jre-headless maven"):
+        java()
+
+
+def test_set_up_without_java_or_maven_ends_with_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "kafka" / "install.py", tmp_path / "lib"],
+        capture_output=True,
+        text=True,
+        env={"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "install Java 17 or newer and Maven" in done.stderr
 
 
 def test_missing_maven_is_named_with_what_to_install(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.client import WorkerClient
 from daemon.process import WorkerProcess
+from monitoring.panels import ROWS
 from stream.codec import (
     decode_response,
     encode_ad,
@@ -79,6 +81,18 @@ class Running:
 
     async def score(self, **more: Any) -> Json:
         return await self.client.post("/v1/score", request(**more))
+
+    async def score_by_topic(self, asked: Json) -> Json:
+        topic = self.kafka.topic(SCORE_RESPONSES)
+        async with TopicReader(self.kafka, [topic]) as reader:
+            await self.send(SCORE_REQUESTS, asked["user_id"].encode(), json.dumps(asked).encode())
+
+            async def response() -> list[Json]:
+                bodies = [json.loads(record.value) for record in await reader.read(100)]
+                return [body for body in bodies if body["request_id"] == asked["request_id"]]
+
+            (answer,) = await until(response, bool)
+        return answer
 
     async def answers(self, **more: Any) -> set[int]:
         return {int(ad["ad_id"]) for ad in (await self.score(**more))["ads"]}
@@ -216,16 +230,7 @@ async def test_the_agent_and_http_give_the_same_answer(worker: Running) -> None:
     await worker.upsert(111, 1, product="tea")
     await worker.ad_becomes(111, present=True)
     asked = request(seed=3, now_ms=1_000_000)
-    topic = worker.kafka.topic(SCORE_RESPONSES)
-    async with TopicReader(worker.kafka, [topic]) as reader:
-        await worker.send(SCORE_REQUESTS, b"1", json.dumps(asked).encode())
-
-        async def response() -> list[Json]:
-            records = await reader.read(100)
-            bodies = [json.loads(record.value) for record in records]
-            return [body for body in bodies if body["request_id"] == asked["request_id"]]
-
-        (by_topic,) = await until(response, bool)
+    by_topic = await worker.score_by_topic(asked)
     by_http = await worker.client.post("/v1/score", asked)
     assert by_topic == by_http
     assert by_http["flags"] == ["retriever_none", "ranker_none"]
@@ -379,6 +384,15 @@ async def test_a_malformed_request_is_answered_with_the_reason(
         assert (await answer.json())["error"]["message"]
 
 
+async def test_a_malformed_request_that_names_itself_is_answered_on_its_topic(
+    worker: Running,
+) -> None:
+    answer = await worker.score_by_topic(request(k=0))
+    assert answer["error"]["code"] == "invalid_field"
+    assert "k" in answer["error"]["message"]
+    assert answer["ads"] == []
+
+
 async def test_bad_records_are_dead_lettered_whole_and_stop_nothing(worker: Running) -> None:
     """Original bytes, key and headers, and a reason; the good record behind them is applied."""
     tomorrow_ms = int(time.time() * 1000) + 2 * 86_400_000
@@ -465,3 +479,28 @@ async def test_the_probes_tell_ready(worker: Running) -> None:
     assert status["ready"]
     assert status["reasons"] == {}
     assert status["device"] == "cpu"
+
+
+async def test_status_and_ad_tell_all_that_the_interface_names(worker: Running) -> None:
+    await worker.upsert(203, 1, product="tea")
+    ad = await worker.ad_becomes(203, present=True)
+    assert {"present", "eligible", "reasons", "version", "slot", "shard"} <= ad.keys()
+    status = await worker.client.get("/v1/status")
+    named = {"ready", "reasons", "now_ms", "epoch", "offsets", "lag", "device", "models", "memory"}
+    assert named <= status.keys()
+
+
+async def test_the_dashboard_asks_for_what_a_worker_exports(worker: Running) -> None:
+    suffixes = {
+        "counter": ["_total"],
+        "histogram": ["_bucket", "_sum", "_count"],
+        "info": ["_info"],
+        "gauge": ["", "_info"],  # the text format has no infos
+    }
+    families = text_string_to_metric_families(await worker.client.text("/metrics"))
+    exported = {f.name + suffix for f in families for suffix in suffixes.get(f.type, ())}
+    queries = [query for row in ROWS for panel in row.panels for query in panel.queries]
+    expressions = " ".join(query.expression for query in queries)
+    asked = set(re.findall(r"\b(?:headwater|process|python)_[a-z_]+\b", expressions))
+    assert asked
+    assert asked <= exported
