@@ -46,7 +46,6 @@ from .translate import rules
 # The ranker's columns, in its order.
 TASKS = ("engage", "consume")
 
-
 # What the index calls a rule is called after the request's field here.
 REASONS = {"excluded": "frequency_cap", "group_limit": "max_per_advertiser"}
 

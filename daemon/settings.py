@@ -27,9 +27,9 @@ from stream.security import Mechanism, Protocol
 Table = dict[str, Any]
 
 ENV_PREFIX = "HEADWATER_"
-# Where verbs find a running worker: not a setting of one.
 # Never shown.
 SECRETS = frozenset({"kafka.password", "kafka.key_password"})
+# Where verbs find a running worker: not a setting of one.
 OTHER_VARIABLES = frozenset({"HEADWATER_URL"})
 
 

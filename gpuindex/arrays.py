@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]
-UInt16 = NDArray[np.uint16]
 UInt64 = NDArray[np.uint64]
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]

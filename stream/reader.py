@@ -215,13 +215,6 @@ class TopicReader:
             raise BrokerUnavailable(f"{self._kafka.bootstrap}: {error!r}") from error
         return self._by_topic(ends)
 
-    async def lag(self) -> Offsets:
-        """How many offsets each partition is behind its end now."""
-        return {
-            topic: {number: end - self._positions[topic][number] for number, end in ends.items()}
-            for topic, ends in (await self.end_offsets()).items()
-        }
-
     def pause(self, topic: str) -> None:
         """Return no records of `topic` until it is resumed; its positions stay."""
         self._started().pause(*self._of(topic))
@@ -229,10 +222,6 @@ class TopicReader:
     def resume(self, topic: str) -> None:
         """Return its records again."""
         self._started().resume(*self._of(topic))
-
-    def paused(self) -> set[str]:
-        """The topics that are paused."""
-        return {partition.topic for partition in self._started().paused()}
 
     def _started(self) -> AIOKafkaConsumer:
         assert self._consumer is not None, "start the reader first"

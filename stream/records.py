@@ -63,13 +63,6 @@ class Ad(Struct, frozen=True):
     targeting: dict[str, Rule] = {}
     """Field of the user's profile or of the request's context -> condition."""
 
-    def weights(self) -> dict[str, dict[str, float]]:
-        """Every feature's weight, by field and value."""
-        return {
-            field: dict(values) if isinstance(values, Mapping) else dict.fromkeys(values, 1.0)
-            for field, values in self.features.items()
-        }
-
 
 class AdChange(Struct, frozen=True, gc=False):
     """What a record on `ads` asks for; `ad` is None for a delete."""

@@ -47,11 +47,11 @@ def test_an_ad_is_read_whole(record):
     )
 
 
-def test_a_listed_feature_weighs_one_and_a_weight_of_zero_is_no_feature(record):
+def test_listed_features_stay_a_list_and_a_weight_of_zero_is_no_feature(record):
     features = {"brand": ["a", "a", "b"], "type": {"c": 0, "d": 1, "e": 0.5}}
     ad = decode_ad(record(b"5", value({"version": 1, "features": features}))).ad
     assert ad is not None
-    assert ad.weights() == {"brand": {"a": 1.0, "b": 1.0}, "type": {"d": 1.0, "e": 0.5}}
+    assert ad.features == {"brand": ("a", "a", "b"), "type": {"d": 1.0, "e": 0.5}}
 
 
 def test_a_null_ad_is_a_delete_with_the_version_of_its_header(record):
