@@ -10,7 +10,6 @@ time: from a topic without what an empty start takes, from a snapshot with it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import time
@@ -26,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from daemon.client import WorkerClient
 from daemon.demo.arrival import Arrival
 from daemon.demo.latency import buckets, quantile
-from daemon.process import WorkerProcess
+from daemon.process import WorkerProcess, write_config
 from daemon.rows import Rows
 from stream import topics
 from stream.broker import Broker
@@ -36,6 +35,8 @@ from stream.reader import TopicReader
 from stream.records import Ad, UserEvent
 from stream.settings import Kafka
 from stream.topics import ADS, USER_EVENTS
+
+from . import command
 
 FEATURES = 100_000
 FIELDS = 10
@@ -247,20 +248,12 @@ class Bench:
             await publisher.send_all(records)
 
     def _worker(self, kafka: Kafka, retriever: str) -> WorkerProcess:
-        config = self._folder / f"{kafka.prefix}{retriever}.toml"
-        config.write_text(
-            f"""
-            [kafka]
-            bootstrap = "{kafka.bootstrap}"
-            prefix = "{kafka.prefix}"
-            [worker]
-            id = "{kafka.prefix}worker"
-            state_dir = "{self._folder}"
-            port = 0
-            log_format = "json"
-            [models]
-            retriever = "{retriever}"
-            """
+        config = write_config(
+            self._folder / f"{kafka.prefix}{retriever}.toml",
+            kafka,
+            f"{kafka.prefix}worker",
+            self._folder,
+            {"models": {"retriever": retriever}},
         )
         return WorkerProcess(config, config.with_suffix(".log"))
 
@@ -306,9 +299,7 @@ async def bare(kafka: Kafka, topic: str, record: type[msgspec.Struct]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.intake", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all")
+    parser = command.parser("intake", __doc__, quick="small sizes")
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".headwater"), help="where a checkpoint may be"
     )

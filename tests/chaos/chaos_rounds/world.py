@@ -12,7 +12,7 @@ from types import TracebackType
 
 from daemon.client import WorkerClient, WorkerUnreachable
 from daemon.failure import Failed
-from daemon.process import WorkerProcess
+from daemon.process import WorkerProcess, write_config
 from stream import topics
 from stream.broker import Broker
 from stream.errors import StreamError
@@ -26,6 +26,12 @@ from .truth import EVENTS_KEPT, TOPICS
 PROGRAM = Path(__file__).with_name("skewed.py")
 SETTLE_S = 120.0
 POLL_S = 0.1
+# Of every worker: much happens in little time.
+SETTINGS = {
+    "index": {"seal_ads": 64, "compact_deltas": 2},
+    "history": {"events": EVENTS_KEPT, "checkpoint_interval_s": 1.0},
+    "snapshot": {"interval_s": 1.0},
+}
 
 
 class Unsettled(Exception):
@@ -38,26 +44,8 @@ class Worker:
     def __init__(self, world: World, name: str) -> None:
         self.name = name
         self.folder = world.folder / name
-        config = world.folder / f"{name}.toml"
-        config.write_text(
-            f"""
-            [kafka]
-            bootstrap = "{world.kafka.bootstrap}"
-            prefix = "{world.kafka.prefix}"
-            [worker]
-            id = "{name}"
-            state_dir = "{world.folder}"
-            port = 0
-            log_format = "json"
-            [index]
-            seal_ads = 64
-            compact_deltas = 2
-            [history]
-            events = {EVENTS_KEPT}
-            checkpoint_interval_s = 1.0
-            [snapshot]
-            interval_s = 1.0
-            """
+        config = write_config(
+            world.folder / f"{name}.toml", world.kafka, name, world.folder, SETTINGS
         )
         self._skew = world.folder / f"{name}.skew"
         self._skew.write_text("0")
