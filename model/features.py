@@ -84,7 +84,7 @@ class Encoder:
         self.schema = schema
         self._key = schema.hash_seed.to_bytes(8, "little")
         self._known: dict[str, dict[str, int]] = {}
-        self._actions = {action: at + 1 for at, action in enumerate(schema.actions)}
+        self._actions = {action: schema.action_id(action) for action in schema.actions}
 
     def raw_id(self, key: str) -> int:
         """Raw id of an exact feature key `field=value`.

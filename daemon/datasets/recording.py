@@ -58,11 +58,6 @@ class MappedRecording:
         if not self.first_ms <= self.start_ms <= self.end_ms:
             raise ValueError(f"start {start_ms}: allowed are {self.first_ms} to {self.end_ms} ms")
 
-    def count_events(self, from_ms: int, until_ms: int) -> int:
-        """How many events there are from a time until before another."""
-        low, high = np.searchsorted(self._times_ms, [from_ms, until_ms])
-        return int(high - low)
-
     def events(self, from_ms: int, until_ms: int) -> Iterator[Outgoing]:
         """The events from a time until before another, oldest first."""
         low, high = np.searchsorted(self._times_ms, [from_ms, until_ms]).tolist()

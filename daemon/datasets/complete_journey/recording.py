@@ -60,10 +60,6 @@ class Recording:
         self._ads = ads(from_week, to_week + 1)
         self._purchases = _Purchases(kafka.topic(USER_EVENTS), events(to_week + 1))
 
-    def count_events(self, from_ms: int, until_ms: int) -> int:
-        """How many purchases there are from a time until before another."""
-        return len(self._purchases.rows(from_ms, until_ms))
-
     def events(self, from_ms: int, until_ms: int) -> Iterator[Outgoing]:
         """The purchases from a time until before another, oldest first."""
         return self._purchases.records(self._purchases.rows(from_ms, until_ms))
