@@ -14,7 +14,6 @@ import numpy as np
 
 from daemon import models, quality
 from daemon.clock import ReplayClock
-from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories, Expiry
 from daemon.impressions import Impressions
@@ -131,7 +130,7 @@ def main() -> None:
     if why := real.missing(settings):
         print(why)
     else:
-        rows = measure(settings, QUALITY_WEEKS[:1] if options.quick else QUALITY_WEEKS)
+        rows = measure(settings, quality.WEEKS[:1] if options.quick else quality.WEEKS)
     for row in rows.rows:
         print(f"{row.axis:32} {row.value:9.4f} +- {row.spread:.4f} {row.unit}")
     if options.json:

@@ -16,7 +16,6 @@ import numpy as np
 
 from daemon import models, quality
 from daemon.datasets import complete_journey as journey
-from daemon.demo.story import QUALITY_WEEKS
 from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories
 from daemon.settings import ModelsSection, Settings, WorkerSection
@@ -121,14 +120,14 @@ def _queries(
     settings: Settings, served: models.Models, features: FeatureMap, count: int
 ) -> list[Weighted]:
     """What the retriever makes of some users."""
-    week = quality.Week(QUALITY_WEEKS[0], users=count)
+    week = quality.Week(quality.WEEKS[0], users=count)
     encoder, retriever = served.encoder, served.retriever
     assert encoder is not None
     assert retriever is not None
     asked = []
     with TemporaryDirectory() as folder:
         user_ids = [question.user_id for question in week.questions]
-        store = histories(QUALITY_WEEKS[0], user_ids, settings, Path(folder))
+        store = histories(quality.WEEKS[0], user_ids, settings, Path(folder))
         encoded = EncodedHistories(store, encoder, settings.history.memory_budget_bytes)
         for question in week.questions:
             request = Request(

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from .datasets import complete_journey as journey
 
+# The first two weeks that the demo's models have not learned from.
+WEEKS: Final = (41, 42)
 K: Final = 100
 USERS: Final = 200
 SEED: Final = 0

@@ -113,7 +113,21 @@ class Scored:
 
 
 class Scorer:
-    """Answers requests, one at a time, on the scoring thread."""
+    """Answers requests, one at a time, on the scoring thread.
+
+    Args:
+        models: any of the two may be absent.
+        features: the models' features as the index numbers them.
+        histories: encoded for the models; None where there is no model.
+        published: what requests are held against now.
+        event_offsets: partition -> next offset, of the partitions whose users are here.
+        events: reads a user's events that are later than a time, oldest first.
+        expiry: of events.
+        clock: the worker's.
+        settings: limits and threads.
+        query_bits: of a query's weights.
+        impressions: decides which answers are logged.
+    """
 
     def __init__(
         self,

@@ -42,9 +42,8 @@ from . import latency
 from .arrival import Arrival
 from .by_hand import OWN_IDS, Hand, same
 
-# The models learn from the weeks before, and are asked about the first two that follow.
-FIRST_WEEK, LAST_WEEK = 41, 42
-QUALITY_WEEKS = (41, 42)
+# The models learn from the weeks before, and are asked about these.
+FIRST_WEEK, LAST_WEEK = quality.WEEKS
 
 PACED_S = 20
 PACED_ADS_PER_S = 100
@@ -118,7 +117,7 @@ class Story:
         arrival = await connections.enter_async_context(Arrival(kafka, client))
         recording = journey.Recording(kafka, FIRST_WEEK, LAST_WEEK)
         replay = Replay(kafka, publisher, recording)
-        week = quality.Week(QUALITY_WEEKS[0])
+        week = quality.Week(FIRST_WEEK)
         hand = Hand(client, publisher, kafka)
         await self._replay(replay, week, arrival)
         listed = _listed(kafka, recording, week)
@@ -200,7 +199,7 @@ class Story:
 
     async def _replay(self, replay: Replay, week: quality.Week, arrival: Arrival) -> None:
         """Everything until a Monday 00:00 (New York), published and applied."""
-        self._scene(f"Replay of weeks 1 to {QUALITY_WEEKS[0] - 1}")
+        self._scene(f"Replay of weeks 1 to {FIRST_WEEK - 1}")
         began = time.monotonic()
         with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
             progress = await replay.until(week.now_ms, report)
@@ -300,7 +299,7 @@ class Story:
 
         async def weeks() -> AsyncIterator[quality.Week]:
             yield first
-            for number in QUALITY_WEEKS[1:]:
+            for number in quality.WEEKS[1:]:
                 week = quality.Week(number)
                 with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
                     await replay.until(week.now_ms, report)

@@ -54,11 +54,13 @@ Json = dict[str, Any]
 class Running:
     """A worker, a client of it, and a producer for its topics."""
 
-    def __init__(self, process: WorkerProcess, client: WorkerClient, publisher: Publisher) -> None:
+    def __init__(
+        self, process: WorkerProcess, client: WorkerClient, publisher: Publisher, kafka: Kafka
+    ) -> None:
         self.process = process
         self.client = client
         self.publisher = publisher
-        self.kafka: Kafka
+        self.kafka = kafka
 
     async def send(self, topic: str, key: bytes | None, value: bytes | None, **more: Any) -> None:
         headers = more.get("headers", ())
@@ -147,9 +149,7 @@ async def worker(
     try:
         async with WorkerClient(await process.start()) as client, Publisher(kafka) as publisher:
             await process.wait_ready(client)
-            running = Running(process, client, publisher)
-            running.kafka = kafka
-            yield running
+            yield Running(process, client, publisher, kafka)
     finally:
         await process.stop()
 
