@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, get_args
 
+from model import ranker, retriever
 from model.checkpoints import CheckpointError, read_manifest
 from model.progress import Progress
 from model.ranker import Ranker, train_ranker
-from model.ranker.presets import Preset
 from model.retriever import Retriever, train_retriever
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
@@ -41,7 +42,6 @@ _MODELS: dict[Kind, type[Retriever] | type[Ranker]] = {
     Kind.RETRIEVER: Retriever,
     Kind.RANKER: Ranker,
 }
-_TRAINERS = {Kind.RETRIEVER: train_retriever, Kind.RANKER: train_ranker}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def usable(kind: Kind, folder: Path, until_week: int) -> bool:
 def train(
     kind: Kind,
     lesson: Lesson,
-    preset: Preset,
+    preset: str,
     folder: Path,
     progress: Progress,
     options: Options = DEFAULTS,
@@ -113,7 +113,7 @@ def train(
     Args:
         kind: which of the two.
         lesson: what it may learn from.
-        preset: "tiny" or "demo".
+        preset: one of those that the model has.
         folder: the checkpoint's, replaced if it exists.
         progress: told after every step.
         options: where to begin, and whether to go on with a run that was killed.
@@ -122,12 +122,26 @@ def train(
         What training measured on its own held-out part.
 
     Raises:
-        ConfigurationError: the checkpoint to start from cannot be used.
+        ConfigurationError: the model has no such preset, or the checkpoint to start from cannot be
+            used.
         Failed: there is too little to learn from, or the loss became no number.
     """
     try:
-        return _TRAINERS[kind](lesson.tables, lesson.schema, preset, folder, progress, options)
+        data = lesson.tables, lesson.schema
+        if kind is Kind.RETRIEVER:
+            named = _preset(get_args(retriever.Preset), preset)
+            return train_retriever(*data, named, folder, progress, options)
+        return train_ranker(
+            *data, _preset(get_args(ranker.Preset), preset), folder, progress, options
+        )
     except (TablesInvalid, TrainingDiverged) as error:
         raise Failed(str(error)) from error
     except CheckpointError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _preset(there: tuple[Any, ...], name: str) -> Any:
+    """The preset of that name, among those that a model has."""
+    if name not in there:
+        raise ConfigurationError(f"preset {name}: this model has {', '.join(there)}")
+    return name

@@ -22,10 +22,13 @@ class Model(StrEnum):
 
 
 class Preset(StrEnum):
-    """How large, and how long it trains."""
+    """How large, and how long it trains; a model may not have them all."""
 
     TINY = "tiny"
     DEMO = "demo"
+    SMALL = "small"
+    BASE = "base"
+    LARGE = "large"
 
 
 def train(

@@ -37,11 +37,12 @@ class Part(StrEnum):
     """What can be evaluated alone."""
 
     RETRIEVAL = "retrieval"
+    RANKING = "ranking"
 
 
 def parts() -> Mapping[Part, Callable[[Run], None]]:
     """Each part's measurement, in the order in which they run."""
     # Imported when asked for: torch takes seconds that other verbs need not wait.
-    from . import retrieval
+    from . import ranking, retrieval
 
-    return {Part.RETRIEVAL: retrieval.measure}
+    return {Part.RETRIEVAL: retrieval.measure, Part.RANKING: ranking.measure}

@@ -4,7 +4,17 @@ Owns what orders the retrieved candidates. ``gesr`` is the model read top-down, 
 learns, ``ranker`` how it serves. Retrieval, bids and the value model are others'.
 """
 
+from .backtest import ScoredVisits, VisitFeatures, backtest
+from .presets import Preset, configure
 from .ranker import Ranker
 from .train import train_ranker
 
-__all__ = ["Ranker", "train_ranker"]
+__all__ = [
+    "Preset",
+    "Ranker",
+    "ScoredVisits",
+    "VisitFeatures",
+    "backtest",
+    "configure",
+    "train_ranker",
+]

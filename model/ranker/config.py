@@ -31,6 +31,26 @@ class MatchPair:
 
 
 @dataclass(frozen=True)
+class AffinityConfig:
+    """The regression of items on items behind the affinity signal.
+
+    Attributes:
+        ridge: strength of the regularisation, in users.
+        min_users: users who must have met an item for it to take part.
+        max_items: at most so many items: those to be scored, then the most popular.
+        refit_days: how old a fit may be when a training row reads it, as in serving.
+    """
+
+    ridge: float = 600.0
+    min_users: int = 10
+    max_items: int = 8192
+    refit_days: float = 28.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "ridge", "min_users", "max_items", "refit_days")
+
+
+@dataclass(frozen=True)
 class MoaConfig:
     """The MoA configuration: RO and NRO sources, how they pair, query and fuse.
 
@@ -45,9 +65,14 @@ class MoaConfig:
             empty where users have neither.
         nro_query: fields among item that are sum-pooled into the NRO query.
         pairs: the listed (RO, NRO) pairs of Hard Matching Attention.
-        popular: fields among history whose popularity is a derived signal.
-        popular_days: windows of it, in days.
+        decay_days: time constants of the decayed match counts, in days.
+        popular: fields among history whose popularity and price are derived signals.
+        popular_days: windows of them, in days.
+        answered: fields among item whose response to being shown is a derived signal.
+        answered_days: windows of it, in days.
         activity_days: windows of the derived signal of how busy the user was, in days.
+        affinity: the regression behind the derived signal of what goes with the items met; None
+            leaves it out.
         max_events: the newest events of a history that are read at all.
         table_rows: rows of the shared table; row 0 is the missing value.
         field_width: width of one row of it.
@@ -55,7 +80,7 @@ class MoaConfig:
         fuse: how a token's fields join: a projected concatenation, or a projected sum.
         match_rows: M, the cap of a match count; a pair owns M + 1 rows.
         match_width: width of one row of the match table.
-        signal_bins, signal_width: bins of one derived signal and their width.
+        signal_bins, signal_width: quantile bins of one derived signal and their width.
         hma_into_attention: add the match embedding to the candidate tokens.
     """
 
@@ -66,9 +91,13 @@ class MoaConfig:
     ro_query: tuple[str, ...]
     nro_query: tuple[str, ...]
     pairs: tuple[MatchPair, ...]
+    decay_days: tuple[float, ...] = (28.0, 91.0)
     popular: tuple[str, ...] = ()
-    popular_days: tuple[float, ...] = (28.0, 182.0)
+    popular_days: tuple[float, ...] = (7.0, 28.0, 91.0, 364.0)
+    answered: tuple[str, ...] = ()
+    answered_days: tuple[float, ...] = (28.0, 182.0)
     activity_days: tuple[float, ...] = (7.0, 28.0, 91.0)
+    affinity: AffinityConfig | None = None
     max_events: int = 1024
     table_rows: int = 65_536
     field_width: int = 16
@@ -85,6 +114,7 @@ class MoaConfig:
         _subset("ro_query", self.ro_query, self.profile + self.context)
         _subset("nro_query", self.nro_query, self.item)
         _subset("popular", self.popular, self.history)
+        _subset("answered", self.answered, self.item)
         _subset("pairs", tuple(pair.history for pair in self.pairs), self.history)
         _subset("pairs", tuple(pair.item for pair in self.pairs), self.item)
         if not self.pairs or not self.nro_query:
@@ -131,6 +161,34 @@ class HstuConfig:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Which parts of GESR take part; all of them, except to measure what one is worth.
+
+    A part that is left out has no parameters and contributes zeros.
+
+    Attributes:
+        match: the explicit cross signals, T_match.
+        signals: in T_match, the derived signals beside the counts.
+        self_attention: `target` sees the history from the candidate; `last` is what the newest
+            event has seen, the same for every candidate; or `none`.
+        cross_attention: `both`, the `request`'s alone, or `none`.
+        gates: MLPG's amplified logits beside the main ones.
+    """
+
+    match: bool = True
+    signals: bool = True
+    self_attention: Literal["target", "last", "none"] = "target"
+    cross_attention: Literal["both", "request", "none"] = "both"
+    gates: bool = True
+
+
+TWO_TOWER = Parts(
+    match=False, signals=False, self_attention="none", cross_attention="request", gates=False
+)
+"""User and item towers, the user's with a summary of the history, and an MLP over both."""
+
+
+@dataclass(frozen=True)
 class RankerConfig:
     """A whole GESR ranker.
 
@@ -139,7 +197,9 @@ class RankerConfig:
         seeds: m, learnable queries of the RO cross-attention.
         tower_width: width of the user and item towers' outputs.
         overarch_width: hidden width of each overarch branch.
+        dropout: on hidden layers of T_match and of the overarch, in training only.
         task_weights: weights of the losses, in the order of ``TASKS``.
+        parts: which parts take part.
     """
 
     moa: MoaConfig
@@ -147,10 +207,14 @@ class RankerConfig:
     seeds: int = 4
     tower_width: int = 32
     overarch_width: int = 64
+    dropout: float = 0.0
     task_weights: tuple[float, float] = (1.0, 0.5)
+    parts: Parts = Parts()
 
     def __post_init__(self) -> None:
         _positive(self, "seeds", "tower_width", "overarch_width")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if min(self.task_weights) < 0 or max(self.task_weights) <= 0:
             raise ValueError(f"task_weights must not be negative or all 0: {self.task_weights}")
 
@@ -167,9 +231,12 @@ class RankerConfig:
             for key, value in rest.pop("moa").items()
         }
         moa["pairs"] = tuple(MatchPair(**pair) for pair in moa["pairs"])
+        if moa["affinity"] is not None:
+            moa["affinity"] = AffinityConfig(**moa["affinity"])
         hstu = HstuConfig(**rest.pop("hstu"))
         rest["task_weights"] = tuple(rest["task_weights"])
-        return cls(moa=MoaConfig(**moa), hstu=hstu, **rest)
+        parts = Parts(**rest.pop("parts"))
+        return cls(moa=MoaConfig(**moa), hstu=hstu, parts=parts, **rest)
 
 
 def _subset(name: str, names: tuple[str, ...], allowed: tuple[str, ...]) -> None:

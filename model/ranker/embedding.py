@@ -1,22 +1,27 @@
 """The table that RO and NRO sources share, and the fusion of fields into tokens.
 
 Owns every embedding of a raw id (GESR's unified learned item embedding, arXiv 2511.21095) and
-the bins of derived signals. Promises that one value has one row, whichever side it comes from,
+the quantiles of derived signals. Promises that one value has one row, whichever side it comes from,
 and that the missing value is zero and stays zero.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 # Wide enough for a linear layer to tell values apart at the start, small beside the biases.
 INITIAL_STD = 0.05
 ACTION_WIDTH = 8
-# Brings the base-2 logarithm of a usual signal (0 to 8) to about unit variance.
-LOG_SCALE = 0.25
+# Quantiles looked at for each bin.
+FINE = 8
+# The normal scores of the outermost edges are then 3, not infinite.
+MAX_RANK = 0.9973
 
 
 class SharedEmbedding(nn.Module):
@@ -78,25 +83,63 @@ class TokenFuse(nn.Module):
         return token
 
 
-class BinnedSignals(nn.Module):
-    """Derived signals: each a logarithmic bin's embedding beside its logarithm.
+class QuantileSignals(nn.Module):
+    """Derived signals by their quantiles: each one's normal score beside an embedding.
 
-    A signal is a number >= 0, or -1 where it does not exist: that is a bin of its own.
+    The edges of a signal's bins are quantiles of what training has seen. Both the score and the
+    embedding are interpolated between edges, so that neither jumps, and NaN, no signal, has a
+    row of its own. Until ``fit`` every signal reads as its least.
     """
 
     def __init__(self, signals: int, bins: int, width: int) -> None:
+        """Args: R signals, K bins each, E the width of an embedding."""
         super().__init__()
         self.bins = bins
-        self.table = nn.Parameter(torch.empty(signals * bins, width).normal_(std=INITIAL_STD))
+        self.table = nn.Parameter(torch.empty(signals * (bins + 2), width).normal_(std=INITIAL_STD))
+        self.edges: Tensor
+        self.scores: Tensor
         self.first: Tensor
-        self.register_buffer("first", torch.arange(signals) * bins, persistent=False)
+        self.register_buffer("edges", torch.full((signals, bins + 1), torch.inf))
+        self.register_buffer("scores", torch.zeros(signals, bins + 1))
+        self.register_buffer("first", torch.arange(signals) * (bins + 2), persistent=False)
         self.out_features = signals * (width + 1)
+
+    def fit(self, signals: npt.NDArray[np.floating]) -> None:
+        """Place the edges. signals: [N, R] of the training rows, NaN where there is none."""
+        for r, column in enumerate(signals.T):
+            there = column[~np.isnan(column)]
+            if not len(there):
+                continue
+            # Of many quantiles the distinct ones: a value that most rows have takes one edge.
+            fine = np.unique(np.quantile(there, np.linspace(0.0, 1.0, FINE * self.bins + 1)))
+            at = np.linspace(0, len(fine) - 1, min(self.bins + 1, len(fine))).round().astype(int)
+            edges = torch.from_numpy(fine[at].astype(np.float32))
+            ranks = torch.linspace(-1.0, 1.0, len(edges)) * MAX_RANK
+            self.edges[r] = torch.inf
+            self.edges[r, : len(edges)] = edges
+            self.scores[r] = 0.0
+            self.scores[r, : len(edges)] = math.sqrt(2.0) * torch.erfinv(ranks)
 
     def forward(self, signals: Tensor) -> Tensor:
         """[..., R] -> [..., R x (width + 1)]."""
-        log = torch.log2(1.0 + signals.clamp(min=0.0))
-        # Half octaves: 24 bins reach 2,900, beyond which a signal is as good as endless.
-        bins = torch.where(signals < 0, 0, 1 + (2.0 * log).long().clamp(max=self.bins - 2))
-        embedded = nn.functional.embedding(bins + self.first, self.table)
-        # The bins carry the shape, the logarithm the trend within one.
-        return torch.cat([embedded.flatten(-2), log * LOG_SCALE], -1)
+        shape, x = signals.shape, signals.flatten(0, -2).T.contiguous()  # [R, N]
+        missing = x.isnan()
+        edges = self.edges.to(x.dtype)
+        below = torch.searchsorted(edges, torch.nan_to_num(x), right=True) - 1
+        last = edges.isfinite().sum(-1, keepdim=True) - 1
+        below = below.clamp(min=0).minimum(last.clamp(min=0))
+        above = (below + 1).minimum(last.clamp(min=0))
+        low, high = edges.gather(1, below), edges.gather(1, above)
+        share = ((x - low) / (high - low)).nan_to_num(0.0, 0.0, 0.0).clamp(0.0, 1.0)
+        scores = self.scores.to(x.dtype)
+        score = torch.lerp(scores.gather(1, below), scores.gather(1, above), share)
+        score = score.masked_fill(missing, 0.0).T.view(shape)
+
+        below = below.masked_fill(missing, self.bins + 1).T.view(shape) + self.first
+        above = above.masked_fill(missing, self.bins + 1).T.view(shape) + self.first
+        embedded = torch.lerp(
+            nn.functional.embedding(below, self.table),
+            nn.functional.embedding(above, self.table),
+            share.T.view(shape)[..., None],
+        )
+        return torch.cat([embedded.flatten(-2), score], -1)

@@ -11,15 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from ..features import Encoder
 from ..tables import TrainingTables
-from .config import RankerConfig
+from .affinity import Affinity, AffinityHistory
+from .config import MoaConfig, RankerConfig
 from .matches import Events, Floats, HardMatcher, Ints, Prefixes, positions_at
-from .popularity import PopularityHistory, PopularityTable
-from .signals import derive
+from .population import PopulationHistory, Records
+from .signals import Statistics, columns, derive
 
 LABELS = ("engage", "consume")
+# Showings at the overall rate that a value's own response is drawn to.
+RESPONSE_PRIOR = 20.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,6 @@ class Histories:
     Attributes:
         events: owners are rows of ``users``; ids in the order of the history fields.
         actions: [L] int64.
-        values: [L] float32.
         bounds: [users + 1] int64; user u owns events bounds[u]:bounds[u + 1].
         users: [users] int64, ascending user ids.
         profiles: [users, U] int64 raw ids.
@@ -37,7 +41,6 @@ class Histories:
 
     events: Events
     actions: Ints
-    values: Floats
     bounds: Ints
     users: Ints
     profiles: Ints
@@ -56,13 +59,15 @@ class Histories:
         profiles = np.zeros((len(users), len(encoder.schema.profile_fields)), np.int64)
         profiles[np.searchsorted(users, known)] = encoder.profiles_from_table(tables.users)
         owners = np.searchsorted(users, user_ids[order])
-        columns = [encoder.schema.item_fields.index(name) for name in fields]
+        among = [encoder.schema.item_fields.index(name) for name in fields]
         return cls(
             events=Events(
-                owners, time_ms[order], encoder.items_from_table(tables.events)[order][:, columns]
+                owners,
+                time_ms[order],
+                encoder.items_from_table(tables.events)[order][:, among],
+                tables.events["value"].to_numpy()[order].astype(np.float32),
             ),
             actions=encoder.actions_from_table(tables.events)[order].astype(np.int64),
-            values=tables.events["value"].to_numpy()[order].astype(np.float32),
             bounds=np.searchsorted(owners, np.arange(len(users) + 1)),
             users=users,
             profiles=profiles,
@@ -101,20 +106,40 @@ class Rows:
 
 @dataclass(frozen=True)
 class Examples:
-    """Histories, the rows that learn from them, and the popularity behind the rows' signals."""
+    """Histories, the rows that learn from them, and the statistics behind the rows' signals.
+
+    Attributes:
+        histories, rows: of the tables.
+        everybody: statistics as of any time.
+    """
 
     histories: Histories
     rows: Rows
-    popularity: PopularityTable
+    everybody: Everybody
 
     @classmethod
     def from_tables(
-        cls, tables: TrainingTables, encoder: Encoder, config: RankerConfig
+        cls,
+        tables: TrainingTables,
+        encoder: Encoder,
+        config: RankerConfig,
+        kept: npt.NDArray[np.bool_] | None = None,
+        statistics: Statistics | None = None,
     ) -> Examples:
-        """Encode tables and derive every row's signals as of its visit's time."""
+        """Encode tables and derive rows' signals as of their visits' times.
+
+        Args:
+            tables: all visits are evidence of how ads are received.
+            encoder: of the schema.
+            config: names the sources and signals.
+            kept: [visit rows] bool, the visits that become rows; None is all.
+            statistics: what every row reads of everybody, in place of what was known at its own
+                time: a checkpoint's, as it serves.
+        """
         moa = config.moa
         histories = Histories.from_tables(tables, encoder, moa.history)
-        visits = tables.visits
+        everybody = Everybody.from_tables(tables, encoder, histories, moa)
+        visits = tables.visits if kept is None else tables.visits.filter(pa.array(kept))
         owners = np.searchsorted(histories.users, visits["user_id"].to_numpy())
         now_ms = visits["time_ms"].to_numpy()
         visit_ids = visits["visit_id"].to_numpy()
@@ -122,22 +147,18 @@ class Examples:
         owners, now_ms = owners[order], now_ms[order]
         items = encoder.items_from_table(visits)[order]
 
-        popular = [moa.history.index(name) for name in moa.popular]
-        everybody = PopularityHistory(
-            histories.events.time_ms,
-            histories.events.ids[:, popular],
-            moa.popular,
-            moa.popular_days,
-        )
-        columns = [moa.item.index(name) for name in moa.popular]
         prefixes = histories.prefixes(owners, now_ms, moa.max_events)
-        matcher = HardMatcher(histories.events, moa.pairs, moa.history, moa.item)
         counts, signals = derive(
-            matcher,
+            HardMatcher(histories.events, moa.pairs, moa.history, moa.item, moa.decay_days),
             histories.events,
             prefixes,
             items,
-            everybody.as_of(now_ms, items[:, columns]),
+            (
+                statistics.population(items, moa)
+                if statistics
+                else everybody.population(now_ms, items)
+            ),
+            everybody.affinities(prefixes, items, statistics.affinity if statistics else None),
             moa,
         )
         rows = Rows(
@@ -151,5 +172,69 @@ class Examples:
                 np.float32
             ),
         )
-        end_ms = int(histories.events.time_ms.max(initial=0)) + 1
-        return cls(histories, rows, everybody.freeze(end_ms))
+        return cls(histories, rows, everybody)
+
+
+class Everybody:
+    """The statistics of all users together, as of any time of the tables."""
+
+    def __init__(
+        self, popular: Records, answered: Records, affinity: AffinityHistory | None, moa: MoaConfig
+    ) -> None:
+        """Index purchases and visits; ids in the order of ``popular`` and of ``answered``."""
+        self._popular = PopulationHistory(popular, moa.popular_days)
+        self._answered = PopulationHistory(answered, moa.answered_days)
+        self._affinity = affinity
+        self._end_ms = int(popular.time_ms.max(initial=0)) + 1
+        self._columns = columns(moa.popular, moa), columns(moa.answered, moa)
+
+    @classmethod
+    def from_tables(
+        cls, tables: TrainingTables, encoder: Encoder, histories: Histories, moa: MoaConfig
+    ) -> Everybody:
+        """Read what the configuration names."""
+        events, visits = histories.events, tables.visits
+        items = encoder.items_from_table(visits)
+        popular = [moa.history.index(name) for name in moa.popular]
+        affinity = None
+        if moa.affinity is not None:
+            targets = np.unique(items[:, 0])
+            # The schema's first item field names the item itself.
+            item = moa.history.index(encoder.schema.item_fields[0])
+            affinity = AffinityHistory(events, item, targets, moa.affinity)
+        return cls(
+            Records(events.time_ms, events.ids[:, popular], events.values),
+            Records(
+                visits["time_ms"].to_numpy(),
+                items[:, columns(moa.answered, moa)],
+                visits["engage"].to_numpy().astype(np.float32),
+                RESPONSE_PRIOR,
+            ),
+            affinity,
+            moa,
+        )
+
+    def population(self, now_ms: Ints, items: Ints) -> Floats:
+        """[N, ..] float32 strictly before each time, of [N, F] int64 raw ids."""
+        popular, answered = self._columns
+        return np.concatenate(
+            [
+                self._popular.as_of(now_ms, items[:, popular]),
+                self._answered.as_of(now_ms, items[:, answered]),
+            ],
+            1,
+        )
+
+    def affinities(self, prefixes: Prefixes, items: Ints, table: Affinity | None) -> Floats:
+        """[N, 0 or 1] float32 as of each row's time, or all from one table."""
+        if self._affinity is None:
+            return np.zeros((len(items), 0), np.float32)
+        return self._affinity.as_of(prefixes, items[:, 0], table)
+
+    def freeze(self) -> Statistics:
+        """As of the end of the events."""
+        return Statistics(
+            self._popular.freeze(self._end_ms),
+            self._answered.freeze(self._end_ms),
+            self._affinity.before(self._end_ms) if self._affinity else None,
+        )

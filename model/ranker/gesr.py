@@ -45,10 +45,11 @@ class Gesr(nn.Module):
         self.user_tower = _tower(user_width, config.overarch_width, tower)
         self.item_tower = _tower(item_width, config.overarch_width, tower)
         self.overarch = Mlpg(
-            main=3 * tower + 2 * width,
-            gated=[2 * width, 4 * width],
+            main=3 * tower + 2 * width + (0 if config.parts.gates else 4 * width),
+            gated=[2 * width, 4 * width] if config.parts.gates else [],
             hidden=config.overarch_width,
             tasks=len(TASKS),
+            dropout=config.dropout,
         )
 
     def forward(self, inputs: Inputs) -> Scores:
@@ -62,7 +63,11 @@ class Gesr(nn.Module):
 
         interaction = torch.cat([user, item, user * item, moa.match, moa.item], -1)
         joint = torch.cat([moa.target, moa.match, summary], -1)
-        logits, gates = self.overarch(interaction, [moa.target, joint])
+        if not self.config.parts.gates:
+            # The main logits then read what the amplified ones would have.
+            interaction = torch.cat([interaction, joint], -1)
+        gated = [moa.target, joint] if self.config.parts.gates else []
+        logits, gates = self.overarch(interaction, gated)
         return Scores(logits, gates)
 
 

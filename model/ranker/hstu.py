@@ -199,6 +199,16 @@ class Hstu(nn.Module):
             memory.append(remembered)
         return [*memory, last.remember(x)]
 
+    def rows(self, tokens: Tensor, time_s: Tensor) -> Tensor:
+        """What each event has seen when the stack is done, as in ``remember``. [B, S, D]."""
+        events = tokens.shape[1]
+        pad = -events % self.window
+        x = nn.functional.pad(tokens, (0, 0, 0, pad))
+        buckets = self.history_buckets(nn.functional.pad(time_s, (0, pad)))
+        for layer in self.stack:
+            x, _ = layer.history(x, buckets)
+        return x[:, :events]
+
     def attend(
         self,
         tokens: Tensor,

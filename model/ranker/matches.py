@@ -20,11 +20,18 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 DAY_MS = 86_400_000
-# Days since the last match, and that age over the mean gap between matches.
-RHYTHM = 2
-# One mean gap becomes 8, so that the logarithmic bins resolve an item which is due from one
-# that is overdue.
-GAP_SCALE = 8.0
+HABITS = ("recency", "age", "gap", "overdue", "occasions", "share", "spent", "paid")
+"""What matches of a value say beside their count.
+
+Days since the newest and since the oldest match; mean days between days with a match, and how
+many such gaps the recency is; how many days had a match; the share of the history that matches;
+and the value of all matches and of the newest.
+"""
+# Of a day: matches within hours are one occasion, and a gap of none would be overdue at once.
+MIN_GAP_DAYS = 0.5
+# Of values, in sums; and the largest that counts in one, so that 10 million of them fit int64.
+PER_UNIT = 1e6
+MAX_VALUE = 9e5
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,13 @@ class Events:
         owners: [L] int64, ascending.
         time_ms: [L] int64, ascending within an owner.
         ids: [L, H] int64 raw ids, 0 = missing.
+        values: [L] float32.
     """
 
     owners: Ints
     time_ms: Ints
     ids: Ints
+    values: Floats
 
 
 @dataclass(frozen=True)
@@ -64,22 +73,37 @@ class Prefixes:
 class FieldIndex:
     """One history field, sorted by (owner, raw id, position), so that a count is two searches."""
 
-    def __init__(self, events: Events, field: int) -> None:
+    def __init__(self, events: Events, field: int, decay_days: Sequence[float] = ()) -> None:
+        """Sort the field.
+
+        Args:
+            events: the histories.
+            field: its column in ``events.ids``.
+            decay_days: time constants of the decayed counts in ``habits``.
+        """
         column = events.ids[:, field]
         (positions,) = np.nonzero(column)
-        self._values, codes = np.unique(column[positions], return_inverse=True)
+        self._ids, codes = np.unique(column[positions], return_inverse=True)
         self._positions_per_key = len(column) + 1
-        keys = events.owners[positions] * max(len(self._values), 1) + codes
-        self._keys: Ints = np.sort(keys * self._positions_per_key + positions)
-        self._time_ms: Ints = events.time_ms[self._keys % self._positions_per_key]
+        bases = events.owners[positions] * max(len(self._ids), 1) + codes
+        self._keys: Ints = np.sort(bases * self._positions_per_key + positions)
+        at = self._keys % self._positions_per_key
+        self._time_ms: Ints = events.time_ms[at]
+        self._values: Floats = events.values[at]
+        self._totals = running_totals(self._values)
+        self._decay_days = tuple(decay_days)
+        if decay_days:
+            fresh = np.diff(self._keys // self._positions_per_key, prepend=-1) != 0
+            self._occasions = np.cumsum(fresh | (np.diff(self._time_ms // DAY_MS, prepend=-1) != 0))
+            self._decayed = [decay(self._time_ms, fresh, days) for days in decay_days]
 
     def bases(self, owners: Ints, ids: Ints) -> Ints:
         """Key of each (owner, raw id) at position 0; -1 where no history holds the id. [N]."""
-        if not len(self._values):
+        if not len(self._ids):
             return np.full(len(ids), -1, np.int64)
-        codes = np.minimum(np.searchsorted(self._values, ids), len(self._values) - 1)
-        known = self._values[codes] == ids
-        keys = (owners * len(self._values) + codes) * self._positions_per_key
+        codes = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        known = self._ids[codes] == ids
+        keys = (owners * len(self._ids) + codes) * self._positions_per_key
         return np.where(known, keys, -1)
 
     def rank(self, bases: Ints, positions: Ints) -> Ints:
@@ -87,22 +111,82 @@ class FieldIndex:
         ranks: Ints = np.searchsorted(self._keys, bases + positions)
         return np.where(bases < 0, 0, ranks)
 
-    def rhythm(self, begin: Ints, end: Ints, now_ms: Ints) -> Floats:
-        """Age of the newest match, and that age over the mean gap of matches ``begin:end``.
+    def totals(self, begin: Ints, end: Ints) -> npt.NDArray[np.float64]:
+        """Sum of the values of matches ``begin:end``. [N]."""
+        totals: npt.NDArray[np.float64] = (self._totals[end] - self._totals[begin]) / PER_UNIT
+        return totals
+
+    def habits(self, begin: Ints, end: Ints, prefix: Ints, now_ms: Ints) -> Floats:
+        """What matches ``begin:end`` say of a habit.
+
+        Args:
+            begin, end: [N] ranks.
+            prefix: [N] events of the whole prefix.
+            now_ms: [N], later than every match.
 
         Returns:
-            [N, 2] float32: days, and gaps x ``GAP_SCALE``; -1 where there is none.
+            [N, habits + decays] float32: the columns of ``HABITS``, then the decayed counts. NaN
+            where there is no match, or no gap.
         """
-        out = np.full((len(begin), RHYTHM), -1.0, np.float32)
-        (once,) = np.nonzero(end > begin)
-        newest = self._time_ms[end[once] - 1]
-        age = (now_ms[once] - newest) / DAY_MS
-        out[once, 0] = age
-        span = (newest - self._time_ms[begin[once]]) / DAY_MS
-        several = span > 0
-        (begin, end) = (begin[once][several], end[once][several])
-        out[once[several], 1] = age[several] * (end - begin - 1) / span[several] * GAP_SCALE
+        out = np.full((len(begin), len(HABITS) + len(self._decay_days)), np.nan, np.float32)
+        (met,) = np.nonzero(end > begin)
+        first, newest, now_ms = begin[met], end[met] - 1, now_ms[met]
+        recency = (now_ms - self._time_ms[newest]) / DAY_MS
+        age = (now_ms - self._time_ms[first]) / DAY_MS
+        occasions = self._occasions[newest] - self._occasions[first] + 1
+        gap = (age - recency) / np.where(occasions > 1, occasions - 1, np.nan)
+        columns = (
+            recency,
+            age,
+            gap,
+            recency / np.maximum(gap, MIN_GAP_DAYS),
+            occasions,
+            (end - begin)[met] / prefix[met],
+            self.totals(first, end[met]),
+            self._values[newest],
+        )
+        out[met, : len(HABITS)] = np.stack(columns, 1)
+        for d, (days, decayed) in enumerate(zip(self._decay_days, self._decayed, strict=True)):
+            # Without what came before the prefix, which has decayed since.
+            before = decayed[first] - 1.0
+            since = np.exp((self._time_ms[first] - self._time_ms[newest]) / (days * DAY_MS))
+            rest = decayed[newest] - before * since
+            out[met, len(HABITS) + d] = rest * np.exp(-recency / days)
         return out
+
+
+def running_totals(values: Floats) -> Ints:
+    """Sums of the first 0, 1, .. L values, in parts of 1 / ``PER_UNIT``: [L + 1] int64.
+
+    Whole numbers, so that a difference of two does not depend on what else was summed before: a
+    row's totals are the same bits among a million others and alone.
+    """
+    parts = np.rint(np.clip(values, -MAX_VALUE, MAX_VALUE).astype(np.float64) * PER_UNIT)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(parts.astype(np.int64))])
+
+
+def decay(time_ms: Ints, fresh: npt.NDArray[np.bool_], days: float) -> npt.NDArray[np.float64]:
+    """Decayed count at each event, itself included: D_i = 1 + D_{i-1} exp(-(t_i - t_{i-1}) / days).
+
+    By doubling: after step s each event has summed the 2^s events up to it. Nothing grows with
+    the length of time, so that no event is ever lost beside others.
+
+    Args:
+        time_ms: [L] int64, ascending within a run.
+        fresh: [L] bool, where a run begins.
+        days: the time constant.
+    """
+    kept = np.exp(-np.diff(time_ms, prepend=time_ms[:1]) / (days * DAY_MS))
+    kept[fresh] = 0.0
+    total = np.ones(len(time_ms))
+    step = 1
+    while step < len(total) and kept.any():
+        total[step:] += kept[step:] * total[:-step]
+        # In one expression, so that the right side is read before any of it is written.
+        kept[step:] = kept[step:] * kept[:-step]
+        kept[:step] = 0.0
+        step *= 2
+    return total
 
 
 @dataclass(frozen=True)
@@ -111,11 +195,11 @@ class Matches:
 
     Attributes:
         counts: [N, P] int64, uncapped, one column per pair.
-        rhythm: [N, 2 x distinct field pairs] float32, see ``FieldIndex.rhythm``.
+        habits: [N, distinct field pairs x (habits + decays)] float32, see ``FieldIndex.habits``.
     """
 
     counts: Ints
-    rhythm: Floats
+    habits: Floats
 
 
 class HardMatcher:
@@ -127,6 +211,7 @@ class HardMatcher:
         pairs: Sequence[MatchPair],
         history_fields: Sequence[str],
         item_fields: Sequence[str],
+        decay_days: Sequence[float],
     ) -> None:
         """Sort each history field that a pair names.
 
@@ -134,13 +219,14 @@ class HardMatcher:
             events: ids in the order of ``history_fields``.
             pairs: the pairs, in the order of the counts' columns.
             history_fields, item_fields: names of the columns of events and of candidates.
+            decay_days: time constants of decayed counts.
         """
         self._events = events
         self._pairs = tuple(pairs)
         self._item_fields = tuple(item_fields)
         self._fields = tuple(dict.fromkeys((pair.history, pair.item) for pair in pairs))
         self._index = {
-            name: FieldIndex(events, list(history_fields).index(name))
+            name: FieldIndex(events, list(history_fields).index(name), decay_days)
             for name in dict.fromkeys(pair.history for pair in pairs)
         }
 
@@ -152,12 +238,12 @@ class HardMatcher:
             items: [N, F] int64 raw ids in the order of ``item_fields``.
         """
         counts = np.zeros((len(items), len(self._pairs)), np.int64)
-        rhythm = np.zeros((len(items), RHYTHM * len(self._fields)), np.float32)
+        habits = []
         starts = {
             days: self._window_start(rows, days)
             for days in dict.fromkeys(pair.window_days for pair in self._pairs)
         }
-        for f, (history, item) in enumerate(self._fields):
+        for history, item in self._fields:
             index = self._index[history]
             bases = index.bases(rows.owners, items[:, self._item_fields.index(item)])
             end = index.rank(bases, rows.last)
@@ -165,8 +251,8 @@ class HardMatcher:
                 if (pair.history, pair.item) == (history, item):
                     counts[:, p] = end - index.rank(bases, starts[pair.window_days])
             begin = index.rank(bases, rows.first)
-            rhythm[:, RHYTHM * f : RHYTHM * (f + 1)] = index.rhythm(begin, end, rows.now_ms)
-        return Matches(counts, rhythm)
+            habits.append(index.habits(begin, end, rows.last - rows.first, rows.now_ms))
+        return Matches(counts, np.concatenate(habits, 1))
 
     def _window_start(self, rows: Prefixes, days: float | None) -> Ints:
         """First position of each prefix within ``days`` of its now. [N] int64."""
@@ -191,9 +277,9 @@ def count_prefixes(events: Events, rows: Prefixes, days: Sequence[float]) -> Flo
     """How busy each owner was: days since the newest event, and events per window.
 
     Returns:
-        [N, 1 + windows] float32; -1 days for an empty prefix.
+        [N, 1 + windows] float32; NaN days for an empty prefix.
     """
-    out = np.full((len(rows.owners), 1 + len(days)), -1.0, np.float32)
+    out = np.full((len(rows.owners), 1 + len(days)), np.nan, np.float32)
     (some,) = np.nonzero(rows.last > rows.first)
     out[some, 0] = (rows.now_ms[some] - events.time_ms[rows.last[some] - 1]) / DAY_MS
     for w, window in enumerate(days):

@@ -40,8 +40,22 @@ def grouped_auc(
         groups: [N], any order; usually the user.
         weigh_by_rows: weigh groups by their rows, else all alike.
     """
-    if not len(scores):
+    _, auc, rows = group_aucs(scores, labels, groups)
+    if not len(auc):
         return float("nan")
+    return float(np.average(auc, weights=rows if weigh_by_rows else None))
+
+
+def group_aucs(
+    scores: Floats, labels: Floats, groups: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """AUC within each group that has both labels.
+
+    Returns:
+        The groups, ascending; their AUC; and how many rows each has.
+    """
+    if not len(scores):
+        return groups[:0], np.zeros(0), np.zeros(0, np.int64)
     order = np.lexsort((scores, groups))
     scores, labels, groups = scores[order], labels[order].astype(np.float64), groups[order]
     starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
@@ -51,10 +65,8 @@ def grouped_auc(
     ranks = _mean_ranks(scores, groups) - np.repeat(starts, rows)
     wins = np.add.reduceat(ranks * labels, starts) - positives * (positives + 1) / 2
     both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return float("nan")
     auc = wins[both] / (positives[both] * negatives[both])
-    return float(np.average(auc, weights=rows[both] if weigh_by_rows else None))
+    return groups[starts][both], auc, rows[both]
 
 
 def _mean_ranks(scores: Floats, groups: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .config import MoaConfig, RankerConfig
+from .config import RankerConfig
 from .cross_attention import CandidateAttention, RequestAttention
-from .embedding import BinnedSignals, SharedEmbedding, TokenFuse
+from .embedding import QuantileSignals, SharedEmbedding, TokenFuse
 from .hma import HardMatchingAttention
 from .hstu import Hstu, Windows
 from .inputs import Inputs
-from .matches import RHYTHM
+from .signals import names
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,23 @@ class MixtureOfAttentions(nn.Module):
 
         self.embedding = SharedEmbedding(moa.table_rows, moa.field_width)
         self.fuse = TokenFuse(len(moa.item), moa.field_width, actions, width, moa.fuse)
-        self.hma = HardMatchingAttention(len(moa.pairs), moa.match_rows, moa.match_width)
-        self.signals = BinnedSignals(signal_count(moa), moa.signal_bins, moa.signal_width)
-        explicit = self.hma.out_features + len(moa.pairs) + self.signals.out_features
-        self.match = nn.Sequential(
-            nn.Linear(explicit, config.overarch_width),
-            nn.SiLU(),
-            nn.Linear(config.overarch_width, width),
-            nn.SiLU(),
+        self.match = _Match(config) if config.parts.match else None
+        into_token = moa.hma_into_attention and self.match is not None
+        self.match_into_token = nn.Linear(width, width) if into_token else None
+        self.self_attention = config.parts.self_attention
+        self.hstu = Hstu(width, config.hstu) if self.self_attention != "none" else None
+        crossing = config.parts.cross_attention
+        self.request_attention = (
+            RequestAttention(config.seeds, moa.field_width, width) if crossing != "none" else None
         )
-        self.match_into_token = nn.Linear(width, width) if moa.hma_into_attention else None
-        self.hstu = Hstu(width, config.hstu)
-        self.request_attention = RequestAttention(config.seeds, moa.field_width, width)
-        self.candidate_attention = CandidateAttention(moa.field_width, width)
+        self.candidate_attention = (
+            CandidateAttention(moa.field_width, width) if crossing == "both" else None
+        )
+
+    def fit_signals(self, signals: npt.NDArray[np.floating]) -> None:
+        """Learn the quantiles of the derived signals. signals: [N, R] of the training rows."""
+        if self.match is not None and self.match.signals is not None:
+            self.match.signals.fit(signals)
 
     def forward(self, inputs: Inputs) -> MoaOutput:
         """All sources of a batch -> the five embeddings."""
@@ -86,21 +92,22 @@ class MixtureOfAttentions(nn.Module):
         # NRO sources: the candidates' fields, and what matches between both sides.
         fields = self.embedding(inputs.items)  # [V, G, F, E]
         item = self.fuse.candidates(fields)  # [V, G, D]
-        match = self._match(inputs.counts, inputs.signals)  # [V, G, D]
+        none = torch.zeros_like(item)
+        match = none if self.match is None else self.match(inputs.counts, inputs.signals)
 
-        # The history right before each visit, as seen by self- and by cross-attention.
-        near = Windows.before(inputs.rows, inputs.prefixes, self.window)
+        # The history right before each visit, as seen by cross- and by self-attention.
         far = Windows.before(inputs.rows, inputs.prefixes, self.memory)
-
+        crossed, summary = none, none[:, 0]
+        if self.candidate_attention is not None:
+            crossed = self.candidate_attention(
+                fields[..., self.nro_query, :], self.candidate_attention.remember(events), far
+            )  # [V, G, D]
+        if self.request_attention is not None:
+            summary = self.request_attention(
+                users[:, self.ro_query], self.request_attention.remember(events), far
+            )  # [V, D]
         token = item if self.match_into_token is None else item + self.match_into_token(match)
-        memory = self.hstu.remember(events, inputs.time_s)
-        itself = self.hstu.attend(token, memory, inputs.time_s, near, inputs.now_s)  # [V, G, D]
-        crossed = self.candidate_attention(
-            fields[..., self.nro_query, :], self.candidate_attention.remember(events), far
-        )  # [V, G, D]
-        summary = self.request_attention(
-            users[:, self.ro_query], self.request_attention.remember(events), far
-        )  # [V, D]
+        itself = none if self.hstu is None else self._attend(self.hstu, token, events, inputs)
         return MoaOutput(
             profile=users.flatten(-2),
             summary=summary,
@@ -117,23 +124,46 @@ class MixtureOfAttentions(nn.Module):
         embedded: Tensor = self.embedding(placed)
         return embedded
 
-    def _match(self, counts: Tensor, signals: Tensor) -> Tensor:
-        """T_match = MLP([e_1 .. e_P, log counts, derived signals]). [V, G, D]."""
+    def _attend(self, hstu: Hstu, tokens: Tensor, events: Tensor, inputs: Inputs) -> Tensor:
+        """[V, G, D] candidates and [B, S, D] events -> [V, G, D]."""
+        if self.self_attention == "target":
+            near = Windows.before(inputs.rows, inputs.prefixes, self.window)
+            memory = hstu.remember(events, inputs.time_s)
+            return hstu.attend(tokens, memory, inputs.time_s, near, inputs.now_s)
+        newest = (inputs.prefixes - 1).clamp(min=0)
+        seen = hstu.rows(events, inputs.time_s)[inputs.rows, newest]  # [V, D]
+        seen = seen * (inputs.prefixes > 0)[:, None]
+        return seen[:, None].expand_as(tokens)
+
+
+class _Match(nn.Module):
+    """T_match = MLP([e_1 .. e_P, log counts, derived signals])."""
+
+    def __init__(self, config: RankerConfig) -> None:
+        super().__init__()
+        moa = config.moa
+        self.hma = HardMatchingAttention(len(moa.pairs), moa.match_rows, moa.match_width)
+        explicit = self.hma.out_features + len(moa.pairs)
+        self.signals = None
+        if config.parts.signals:
+            self.signals = QuantileSignals(len(names(moa)), moa.signal_bins, moa.signal_width)
+            explicit += self.signals.out_features
+        self.mlp = nn.Sequential(
+            nn.Linear(explicit, config.overarch_width),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.overarch_width, moa.width),
+            nn.SiLU(),
+        )
+
+    def forward(self, counts: Tensor, signals: Tensor) -> Tensor:
+        """[V, G, P] uncapped counts and [V, G, R] signals -> [V, G, D]."""
         # The logarithm goes on where the capped rows end: a category is easily met 100 times.
-        logs = torch.log1p(counts.to(signals.dtype))
-        explicit = torch.cat([self.hma(counts), logs, self.signals(signals)], -1)
-        match: Tensor = self.match(explicit)
+        explicit = [self.hma(counts), torch.log1p(counts.to(signals.dtype))]
+        if self.signals is not None:
+            explicit.append(self.signals(signals))
+        match: Tensor = self.mlp(torch.cat(explicit, -1))
         return match
-
-
-def signal_count(moa: MoaConfig) -> int:
-    """R: rhythm per field pair, popularity per field and window, activity, see ``signals``."""
-    return (
-        RHYTHM * len(moa.fields)
-        + len(moa.popular) * len(moa.popular_days)
-        + 1
-        + len(moa.activity_days)
-    )
 
 
 def _positions(names: Sequence[str], among: Sequence[str]) -> list[int]:

@@ -1,20 +1,21 @@
 """Presets: the sizes of a ranker and of its training run, by purpose.
 
-Owns ``tiny`` (tests: seconds, a few hundred visits) and ``demo`` (the default data: about a
-minute of one core). Promises to derive every source from the schema, so that another data set
-needs no code.
+Owns ``tiny`` (tests: seconds, a few hundred visits), ``demo`` (the default data: about a minute
+of one core), ``small`` (the same, as good as two cores make it in a quarter of an hour), ``base``
+and ``large`` (for a GPU; histories of 4,096 events). Promises to derive every source from the
+schema, so that another data set needs no code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from ..schema import Schema
-from .config import HstuConfig, MatchPair, MoaConfig, RankerConfig
+from .config import AffinityConfig, HstuConfig, MatchPair, MoaConfig, RankerConfig
 
-Preset = Literal["tiny", "demo"]
+Preset = Literal["tiny", "demo", "small", "base", "large"]
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,26 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training visits.
-        groups: groups of up to 32 rows in a batch.
+        groups: groups of up to 12 rows in a batch.
         max_visits: the newest visits before the held-out ones that train; None is all.
         negatives: negatives kept per positive, in training; held-out rows are all kept.
         held_out_days: the newest visits, for calibration and metrics.
         learning_rate: peak of a one-cycle schedule.
         clip_norm: largest norm of a step's gradient; a batch of rare positives exceeds it.
         validation_days: the newest visits before the held-out ones, which say when to stop and are
-            not learned from; 0 takes every step and keeps the last weights.
-        validations: how often a run measures itself on them.
+            not learned from; with 0 the held-out ones do, and flatter the metrics by a little.
+        validations: how often a run measures itself on them; 0 takes every step and keeps the
+            last weights.
         patience: so many of these in a row without a better one end it.
         weight_decay: decoupled, on everything but biases and norms.
+        visit_balance: 0 weighs rows alike, 1 visits alike; see ``batches``.
+        alpha: of stochastic length, see ``thinning``; 2 keeps every event.
         context_dropout: share of groups whose context is hidden: live requests may lack one.
         seed: of weights, order and dropout.
     """
 
     epochs: int = 1
-    groups: int = 64
+    groups: int = 128
     max_visits: int | None = None
     negatives: int = 10
     held_out_days: float = 14.0
@@ -49,13 +53,29 @@ class TrainingConfig:
     validations: int = 0
     patience: int = 2
     weight_decay: float = 1e-4
+    visit_balance: float = 0.5
+    alpha: float = 2.0
     context_dropout: float = 0.5
     seed: int = 0
 
 
-def configure(
-    preset: Preset, schema: Schema, history: Sequence[str]
-) -> tuple[RankerConfig, TrainingConfig]:
+Setup = tuple[RankerConfig, TrainingConfig]
+"""A ranker and its training run."""
+
+# Every negative, and the loss that is measured: each row alike.
+SMALL = TrainingConfig(
+    epochs=2,
+    groups=112,
+    negatives=20,
+    held_out_days=28.0,
+    validations=4,
+    visit_balance=0.0,
+    learning_rate=2e-3,
+    context_dropout=0.1,
+)
+
+
+def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
     """A ranker and its training run.
 
     Args:
@@ -87,8 +107,46 @@ def configure(
         # The whole history, a quarter, a month and a week: differences of counts say how demand
         # moved, which no single decay does.
         moa = _moa(schema, history, (None, 91.0, 28.0, 7.0))
-        return RankerConfig(moa=moa, hstu=HstuConfig()), TrainingConfig()
-    raise ValueError(f"unknown preset {preset!r}; allowed: tiny, demo")
+        # Half the items and half the fits: 7 seconds of one core instead of 30.
+        affinity = AffinityConfig(max_items=4_096, refit_days=56.0)
+        return RankerConfig(
+            moa=replace(moa, affinity=affinity), hstu=HstuConfig()
+        ), TrainingConfig()
+    # Differences of counts over nested windows say how demand moved, which no one window does.
+    moa = _moa(schema, history, (None, 182.0, 91.0, 28.0, 7.0))
+    if preset == "small":
+        return (
+            RankerConfig(moa=replace(moa, width=64), hstu=HstuConfig(), overarch_width=128),
+            SMALL,
+        )
+    if preset == "base":
+        config = RankerConfig(
+            moa=replace(moa, table_rows=262_144, field_width=32, width=128),
+            hstu=HstuConfig(layers=3, heads=4, value_width=32, window=256, normaliser=256.0),
+            seeds=8,
+            tower_width=64,
+            overarch_width=256,
+        )
+        return config, replace(SMALL, groups=128, alpha=1.8)
+    if preset == "large":
+        config = RankerConfig(
+            moa=replace(
+                moa, max_events=4_096, table_rows=524_288, field_width=64, width=256, match_rows=32
+            ),
+            hstu=HstuConfig(
+                layers=4,
+                heads=4,
+                query_width=32,
+                value_width=64,
+                window=1_024,
+                normaliser=1_024.0,
+            ),
+            seeds=16,
+            tower_width=128,
+            overarch_width=512,
+        )
+        return config, replace(SMALL, alpha=1.6)
+    raise ValueError(f"unknown preset {preset!r}; allowed: {', '.join(get_args(Preset))}")
 
 
 def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]) -> MoaConfig:
@@ -102,4 +160,6 @@ def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]
         nro_query=schema.item_fields,
         pairs=tuple(MatchPair(name, name, days) for name in history for days in windows),
         popular=tuple(history),
+        answered=schema.item_fields,
+        affinity=AffinityConfig(),
     )

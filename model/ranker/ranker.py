@@ -18,29 +18,29 @@ from torch import Tensor
 from ..checkpoints import CheckpointCorrupt, read
 from ..features import Request
 from ..schema import Schema
+from .affinity import score_prefixes
 from .calibration import Platt
 from .config import RankerConfig
 from .gesr import Gesr
 from .inputs import Inputs
 from .matches import Events, Floats, HardMatcher, Ints, Prefixes
-from .popularity import PopularityTable
-from .signals import derive
+from .signals import Statistics, derive
 
 KIND = "ranker"
 
 Tensors = dict[str, npt.NDArray[np.generic]]
-_MODEL, _POPULARITY = "model.", "popularity."
+_MODEL, _STATISTICS = "model.", "statistics."
 _SLOPE, _OFFSET = "calibration.slope", "calibration.offset"
 
 
 class Ranker:
-    """GESR with its popularity table and calibration."""
+    """GESR with its statistics of everybody and its calibration."""
 
     def __init__(
         self,
         schema: Schema,
         model: Gesr,
-        popularity: PopularityTable,
+        statistics: Statistics,
         calibration: Platt,
         version: str = "untrained",
     ) -> None:
@@ -48,12 +48,12 @@ class Ranker:
         self.schema = schema
         self.version = version
         self.config: RankerConfig = model.config
-        self._model = model.eval()
-        self._popularity = popularity
-        self._calibration = calibration
+        self.model = model.eval()
+        self.statistics = statistics
+        self.calibration = calibration
         moa = self.config.moa
         self._history_columns = [schema.item_fields.index(name) for name in moa.history]
-        self._popular_columns = [schema.item_fields.index(name) for name in moa.popular]
+        self._item = moa.history.index(schema.item_fields[0])
 
     @classmethod
     def load(cls, folder: Path, schema: Schema | None = None) -> Ranker:
@@ -70,12 +70,12 @@ class Ranker:
         try:
             config = RankerConfig.from_dict(checkpoint.config["model"])
             model = Gesr(config, actions=len(checkpoint.schema.actions) + 1)
-            popularity, calibration = unpack(checkpoint.tensors, model)
+            statistics, calibration = unpack(checkpoint.tensors, model)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointCorrupt(
                 f"{folder}: not a ranker of this version ({error}); train it again"
             ) from error
-        return cls(checkpoint.schema, model, popularity, calibration, checkpoint.version)
+        return cls(checkpoint.schema, model, statistics, calibration, checkpoint.version)
 
     def score(self, request: Request, items: Ints) -> Floats:
         """Probabilities of each candidate.
@@ -88,24 +88,26 @@ class Ranker:
             [N, 2] float32: engage, consume.
         """
         if not len(items):
-            return np.zeros((0, len(self._calibration.slope)), np.float32)
+            return np.zeros((0, len(self.calibration.slope)), np.float32)
         with torch.inference_mode():
-            scores = self._model(self._inputs(request, items))
-        return self._calibration.apply(scores.logits[0].numpy())
+            scores = self.model(self._inputs(request, items))
+        return self.calibration.apply(scores.logits[0].numpy())
 
     def _inputs(self, request: Request, items: Ints) -> Inputs:
         moa = self.config.moa
         history = request.history.before(request.now_ms).newest(moa.max_events)
         ids = history.items[:, self._history_columns]
-        events = Events(np.zeros(len(history), np.int64), history.time_ms, ids)
+        owners = np.zeros(len(history), np.int64)
+        events = Events(owners, history.time_ms, ids, history.values)
         rows = np.zeros(len(items), np.int64)
         prefixes = Prefixes(rows, rows, rows + len(history), rows + request.now_ms)
         counts, signals = derive(
-            HardMatcher(events, moa.pairs, moa.history, moa.item),
+            HardMatcher(events, moa.pairs, moa.history, moa.item, moa.decay_days),
             events,
             prefixes,
             items,
-            self._popularity.look_up(items[:, self._popular_columns]),
+            self.statistics.population(items, moa),
+            self._affinities(events, prefixes, items),
             moa,
         )
         near = history.newest(self.config.hstu.context)
@@ -124,20 +126,24 @@ class Ranker:
             signals=_one(signals),
         )
 
+    def _affinities(self, events: Events, prefixes: Prefixes, items: Ints) -> Floats:
+        table = self.statistics.affinity
+        if table is None:
+            return np.zeros((len(items), 0), np.float32)
+        return score_prefixes(lambda _: table, events, self._item, prefixes, items[:, 0])
 
-def pack(model: Gesr, calibration: Platt, popularity: PopularityTable) -> Tensors:
+
+def pack(model: Gesr, calibration: Platt, statistics: Statistics) -> Tensors:
     """A checkpoint's tensors."""
     return {
         **{_MODEL + name: tensor.numpy() for name, tensor in model.state_dict().items()},
-        **{_POPULARITY + name: array for name, array in popularity.tensors().items()},
+        **{_STATISTICS + name: array for name, array in statistics.tensors().items()},
         _SLOPE: calibration.slope,
         _OFFSET: calibration.offset,
     }
 
 
-def unpack(
-    tensors: Mapping[str, npt.NDArray[np.generic]], model: Gesr
-) -> tuple[PopularityTable, Platt]:
+def unpack(tensors: Mapping[str, npt.NDArray[np.generic]], model: Gesr) -> tuple[Statistics, Platt]:
     """The inverse of ``pack``: fills the model, returns the rest.
 
     Raises:
@@ -150,14 +156,14 @@ def unpack(
         if name.startswith(_MODEL)
     }
     model.load_state_dict(weights)
-    rates = {
-        name.removeprefix(_POPULARITY): array
+    parts = {
+        name.removeprefix(_STATISTICS): array
         for name, array in tensors.items()
-        if name.startswith(_POPULARITY)
+        if name.startswith(_STATISTICS)
     }
-    popularity = PopularityTable.from_tensors(rates, len(moa.popular), len(moa.popular_days))
+    statistics = Statistics.from_tensors(parts, moa)
     calibration = Platt(tensors[_SLOPE].astype(np.float64), tensors[_OFFSET].astype(np.float64))
-    return popularity, calibration
+    return statistics, calibration
 
 
 def _events(array: npt.NDArray[np.generic]) -> Tensor:

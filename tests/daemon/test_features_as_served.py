@@ -83,7 +83,7 @@ def test_histories_as_served_are_those_that_were_trained_on(
         np.testing.assert_array_equal(served.time_ms, trained.events.time_ms[rows])
         np.testing.assert_array_equal(served.items, trained.events.ids[rows])
         np.testing.assert_array_equal(served.actions, trained.actions[rows])
-        np.testing.assert_array_equal(served.values, trained.values[rows])
+        np.testing.assert_array_equal(served.values, trained.events.values[rows])
     assert (np.diff(trained.events.time_ms) == 0).any()
 
 

@@ -127,7 +127,7 @@ def leaks(
         example
         for example, parts in without.items()
         if not all(
-            one.shape == other.shape and np.allclose(one, other, atol=1e-4)
+            one.shape == other.shape and np.allclose(one, other, atol=1e-4, equal_nan=True)
             for one, other in zip(parts, with_it[example], strict=True)
         )
     ]

@@ -20,7 +20,7 @@ from .wheel import Ints, placements
 # the data's ids (stores below 2^16, products below 2^25) leave room.
 # An ad id is the product, then one digit for the mailer slot.
 _SLOT_CODES = 10
-_PRODUCT_BITS, _STORE_BITS = 32, 20
+_PRODUCT_BITS, _STORE_BITS, _AD_BITS = 32, 20, 40
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Exposures:
         keys = _keys(week, store, product)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._row_of_key[at], -1)
+
+    def listed(self, rows: Ints) -> Ints:
+        """[N] int64: how many ads the store and week of each row lists."""
+        groups, counts = np.unique(self._groups, return_counts=True)
+        return counts[np.searchsorted(groups, self._groups[rows])]
 
     def beside(self, row: int) -> tuple[int, int]:
         """The first row, and the one after the last, of the same store and week."""
@@ -80,9 +85,29 @@ def ad_ids(table: pa.Table) -> Ints:
     return ids
 
 
+@cache
+def _extents() -> tuple[Ints, Ints, Ints]:
+    """Each (week, ad) as one ascending key, how many stores list it, how many display it."""
+    table = placements()
+    keys, ad = np.unique(_ad_keys(table["week"].to_numpy(), ad_ids(table)), return_inverse=True)
+    displayed = np.bincount(ad, table["displayed"].to_numpy(), len(keys)).astype(np.int64)
+    return keys, np.bincount(ad), displayed
+
+
+def extents(week: Ints, ad_id: Ints) -> tuple[Ints, Ints]:
+    """How many stores list each ad in its week, and how many of them display it. [N] each."""
+    keys, listed, displayed = _extents()
+    at = np.searchsorted(keys, _ad_keys(week, ad_id))
+    return listed[at], displayed[at]
+
+
 def products_of(ad: Ints) -> Ints:
     """The product of each ad id."""
     return ad // _SLOT_CODES
+
+
+def _ad_keys(week: Ints, ad_id: Ints) -> Ints:
+    return week << _AD_BITS | ad_id
 
 
 def _keys(week: Ints, store: Ints, product: Ints) -> Ints:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.tables import TrainingTables
 
-from .fields import SLOTS
+from .fields import ITEM_FIELDS
 from .tables import events, product_columns, users, visits
 from .weeks import FIRST_WEEK
 from .wheel import Ints, products, purchases
@@ -111,12 +111,12 @@ def split() -> Split:
 def split_tables(until_ms: int, period_days: int, periods: int) -> TrainingTables:
     """The split's purchases before a moment, as a retriever learns from them.
 
-    Every item is live all the time, as one ad without a mailer slot. The weeks of ads are here
+    Every item is live all the time, as one ad in no mailer. The weeks of ads are here
     `periods` spans of `period_days` days, the last of which ends at `until_ms`.
     """
     every = split()
-    no_slot = pa.DictionaryArray.from_arrays(pa.nulls(len(every.items), pa.int32()), list(SLOTS))
-    items = {**product_columns(every.items), "slot": no_slot}
+    unknown = dict.fromkeys(ITEM_FIELDS, pa.nulls(len(every.items), pa.string()))
+    items = {**unknown, **product_columns(every.items)}
     starts_ms = until_ms - np.arange(periods, 0, -1) * period_days * _DAY_MS
     live = [
         pa.table(

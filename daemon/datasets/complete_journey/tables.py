@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from model.tables import TrainingTables
 
-from .exposures import Exposures, ad_ids, exposures, products_of
+from .exposures import Exposures, ad_ids, exposures, extents, products_of
 from .fields import ACTION, PRODUCT_FIELDS, PROFILE_FIELDS, SLOTS
 from .weeks import FIRST_WEEK, LAST_WEEK, week_starts_ms
 from .wheel import Ints, demographics, placements, products, purchases, texts
@@ -24,6 +25,7 @@ NEGATIVES_PER_POSITIVE = 20
 SAMPLING_SEED = 0
 
 _AD_BITS = 40
+_DISPLAY_STEPS = 10
 
 
 def training_tables(
@@ -96,7 +98,7 @@ def ads(from_week: int = FIRST_WEEK, until_week: int = LAST_WEEK + 1) -> pa.Tabl
             "week": week.astype(np.int32),
             "start_ms": week_starts_ms()[week],
             "end_ms": week_starts_ms()[week + 1],
-            **_item_columns(ad_id),
+            **_item_columns(week, ad_id),
         }
     )
 
@@ -113,8 +115,9 @@ def visits(
 
     Returns:
         user_id int64, time_ms int64 (start of the week: features are as of then), visit_id int64
-        (ascending; a visit's rows are adjacent), week int32, store as string, ad_id int64, the
-        ITEM_FIELDS as strings, engage int8 (bought at that visit), consume int8 (two or more).
+        (ascending; a visit's rows are adjacent), week int32, the CONTEXT_FIELDS as strings, ad_id
+        int64, the ITEM_FIELDS as strings, engage int8 (bought at that visit), consume int8 (two
+        or more).
     """
     shown = exposures()
     line, bought, quantity = _bought(shown, until_week)
@@ -139,8 +142,9 @@ def visits(
             "visit_id": visit,
             "week": shown.week[row].astype(np.int32),
             "store": texts(pa.array(shown.store[row])),
+            "flyer": _steps(2 * np.log2(shown.listed(row))),
             "ad_id": shown.ad_id[row],
-            **_item_columns(shown.ad_id[row]),
+            **_item_columns(shown.week[row], shown.ad_id[row]),
             "engage": engage.astype(np.int8),
             "consume": consume.astype(np.int8),
         }
@@ -194,9 +198,17 @@ def product_columns(product_ids: Ints) -> dict[str, pa.ChunkedArray]:
     return {field: taken[field] for field in PRODUCT_FIELDS}
 
 
-def _item_columns(ids: Ints) -> dict[str, pa.ChunkedArray | pa.Array]:
+def _item_columns(week: Ints, ids: Ints) -> dict[str, pa.ChunkedArray | pa.Array]:
     slot = np.searchsorted(list(SLOTS.values()), ids % 10).astype(np.int32)
+    listed, displayed = extents(week, ids)
     return {
         **product_columns(products_of(ids)),
         "slot": pa.DictionaryArray.from_arrays(slot, list(SLOTS)),
+        "reach": _steps(2 * np.log2(listed)),
+        "display": _steps(_DISPLAY_STEPS * displayed / listed),
     }
+
+
+def _steps(values: NDArray[np.floating]) -> pa.Array:
+    """Numbers as dictionary-encoded strings of the nearest integers."""
+    return texts(pa.array(values.round().astype(np.int64)))

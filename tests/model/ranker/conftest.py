@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.ranker.config import HstuConfig, MatchPair, MoaConfig, RankerConfig
+from model.ranker.config import AffinityConfig, HstuConfig, MatchPair, MoaConfig, RankerConfig
 from model.ranker.inputs import Inputs
-from model.ranker.moa import signal_count
+from model.ranker.signals import names
 from model.ranker.train import train_ranker
 from model.schema import Schema
 from model.tables import TrainingTables
@@ -47,6 +47,8 @@ def config() -> RankerConfig:
                 MatchPair("type", "type"),
             ),
             popular=("product",),
+            answered=("type", "slot"),
+            affinity=AffinityConfig(min_users=2),
             table_rows=257,
             field_width=4,
             width=8,
@@ -98,10 +100,15 @@ def draw_inputs() -> Callable[..., Inputs]:
             context=integers(50, visits, len(moa.context)),
             items=integers(50, visits, candidates, len(moa.item)),
             counts=integers(6, visits, candidates, len(moa.pairs)),
-            signals=integers(40, visits, candidates, signal_count(moa)).double() - 1.0,
+            signals=_holed(integers(40, visits, candidates, len(names(moa))).double()),
         )
 
     return draw
+
+
+def _holed(signals: torch.Tensor) -> torch.Tensor:
+    """Some signals do not exist."""
+    return signals.masked_fill(signals % 7 == 0, torch.nan)
 
 
 @pytest.fixture(scope="session")

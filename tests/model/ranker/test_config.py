@@ -32,6 +32,7 @@ def test_unknown_key_is_refused(config: RankerConfig) -> None:
         ({"ro_query": ("product",)}, "product"),
         ({"nro_query": ("age",)}, "age"),
         ({"popular": ("slot",)}, "slot"),
+        ({"answered": ("colour",)}, "colour"),
         ({"width": 0}, "width"),
         ({"table_rows": 1}, "table_rows"),
     ],
@@ -52,7 +53,7 @@ def test_unusable_sizes_are_refused(config: RankerConfig) -> None:
         replace(config, task_weights=(0.0, 0.0))
 
 
-@pytest.mark.parametrize("preset", ["tiny", "demo"])
+@pytest.mark.parametrize("preset", ["tiny", "demo", "small", "base", "large"])
 def test_presets_take_their_sources_from_the_schema(preset: str, schema: Schema) -> None:
     config, _ = configure(preset, schema, ["product"])  # type: ignore[arg-type]
     assert config.moa.item == schema.item_fields

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.ranker.cross_attention import CandidateAttention, RequestAttention
 from model.ranker.hstu import Windows
@@ -49,3 +51,20 @@ def test_events_outside_the_window_never_count() -> None:
         attention(sources, attention.remember(tokens), windows(7)),
         attention(sources, attention.remember(other), windows(7)),
     )
+
+
+@pytest.mark.parametrize("per_candidate", [False, True])
+def test_cost_is_linear_in_the_history(per_candidate: bool) -> None:
+    def operations(events: int) -> int:
+        module: RequestAttention | CandidateAttention
+        queries = torch.randn(2, 5, 3, QUERY) if per_candidate else torch.randn(2, 3, QUERY)
+        module = (
+            CandidateAttention(QUERY, WIDTH) if per_candidate else RequestAttention(4, QUERY, WIDTH)
+        )
+        whole = Windows.before(torch.arange(2), torch.full((2,), events), events)
+        with FlopCounterMode(display=False) as counter:
+            module(queries, module.remember(torch.randn(2, events, WIDTH)), whole)
+        return int(counter.get_total_flops())
+
+    once, twice, thrice = (operations(events) for events in (64, 128, 192))
+    assert twice - once == thrice - twice > 0

@@ -1,10 +1,11 @@
-"""Claims about embeddings: one table for both sides, missing is zero, bins tell none from zero."""
+"""Claims about embeddings: one table for both sides, missing is zero, none is no value."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from model.ranker.embedding import BinnedSignals, SharedEmbedding, TokenFuse
+from model.ranker.embedding import QuantileSignals, SharedEmbedding, TokenFuse
 
 
 def test_missing_is_zero_and_never_learns() -> None:
@@ -49,9 +50,51 @@ def test_sum_fusion_ignores_which_field_a_value_stands_in() -> None:
     assert torch.allclose(fuse.candidates(fields), fuse.candidates(fields.flip(1)))
 
 
-def test_none_zero_and_endless_signals_have_bins_of_their_own() -> None:
-    signals = BinnedSignals(signals=2, bins=24, width=3)
-    out = signals(torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1e9, 1e9], [1e12, 1e12]]))[:, :6]
-    assert len(torch.unique(out[:3], dim=0)) == 3
-    assert torch.equal(out[2], out[3])
-    assert not torch.equal(out[0, :3], out[0, 3:])
+def fitted(seen: np.ndarray, bins: int = 8) -> QuantileSignals:
+    torch.manual_seed(0)
+    signals = QuantileSignals(signals=seen.shape[1], bins=bins, width=3)
+    signals.fit(seen)
+    return signals
+
+
+def test_a_signal_reads_as_its_normal_score() -> None:
+    """Whatever its distribution, what the network is given is about a standard normal."""
+    seen = np.random.default_rng(0).lognormal(0.0, 3.0, (5_000, 1))
+    score = fitted(seen, bins=32)(torch.from_numpy(seen).float())[:, -1]
+    assert abs(score.mean().item()) < 0.05
+    assert abs(score.std().item() - 1.0) < 0.1
+    order = np.argsort(seen[:, 0])
+    assert (np.diff(score.detach().numpy()[order]) >= 0).all()
+
+
+def test_no_signal_is_none_of_its_values() -> None:
+    seen = np.random.default_rng(0).normal(size=(100, 2))
+    asked = [[torch.nan, torch.nan], [0.0, 0.0], [-9.0, -9.0]]
+    out = fitted(seen)(torch.tensor(asked))
+    assert out.isfinite().all()
+    assert len(torch.unique(out[:, :3], dim=0)) == 3
+
+
+def test_signals_do_not_jump_and_end_at_their_outermost_quantiles() -> None:
+    seen = np.random.default_rng(0).normal(size=(100, 1))
+    signals = fitted(seen)
+    edge = signals.edges[0, 3].item()
+    near = signals(torch.tensor([[edge - 1e-5], [edge + 1e-5]]))
+    torch.testing.assert_close(near[0], near[1], atol=1e-3, rtol=0)
+    ends = signals(torch.tensor([[seen.max()], [1e9], [float("inf")]], dtype=torch.float32))
+    torch.testing.assert_close(ends[1:], ends[:1].expand(2, -1))
+
+
+def test_a_signal_that_never_varies_or_never_exists_is_legal() -> None:
+    seen = np.stack([np.full(50, 3.0), np.full(50, np.nan)], 1)
+    out = fitted(seen)(torch.tensor([[3.0, torch.nan], [5.0, 1.0]]))
+    assert out.isfinite().all()
+
+
+def test_most_frequent_values_take_one_edge() -> None:
+    """Nine rows of ten have no match: the other bins are for the tenth."""
+    seen = np.concatenate([np.zeros(900), np.arange(1, 101)])[:, None]
+    edges = fitted(seen, bins=4).edges[0]
+    assert edges.isfinite().all()
+    assert (edges == 0).sum() == 1
+    assert edges[1] < 40

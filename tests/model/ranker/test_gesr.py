@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from model.ranker.batches import Batch
-from model.ranker.config import RankerConfig
+from model.ranker.config import TWO_TOWER, Parts, RankerConfig
 from model.ranker.gesr import Gesr
 from model.ranker.inputs import Inputs
+from model.ranker.presets import Preset, configure
+from model.ranker.signals import names
 from model.ranker.train import task_loss
+from model.schema import Schema
 
 ACTION_IDS = 3
+HISTORY = ("product", "type")
 PER_VISIT = ("rows", "prefixes", "now_s", "profile", "context", "items", "counts", "signals")
 PER_CANDIDATE = ("items", "counts", "signals")
 
@@ -24,8 +29,15 @@ Draw = Callable[..., Inputs]
 
 @pytest.fixture
 def model(config: RankerConfig) -> Gesr:
+    return build(config)
+
+
+def build(config: RankerConfig) -> Gesr:
     torch.manual_seed(0)
-    return Gesr(config, ACTION_IDS).double().eval()
+    model = Gesr(config, ACTION_IDS).double().eval()
+    seen = np.random.default_rng(0).integers(0, 60, (200, len(names(config.moa))))
+    model.moa.fit_signals(seen.astype(float))
+    return model
 
 
 def pick(inputs: Inputs, names: tuple[str, ...], at: Callable[[Tensor], Tensor]) -> Inputs:
@@ -93,7 +105,7 @@ def test_history_fields_stand_where_the_candidates_same_fields_stand(
 ) -> None:
     """So their order in the events means nothing, and one projection serves both sides."""
     turned = replace(config, moa=replace(config.moa, history=config.moa.history[::-1]))
-    other = Gesr(turned, ACTION_IDS).double().eval()
+    other = build(turned)
     other.load_state_dict(model.state_dict())
     inputs = draw_inputs(config)
     flipped = replace(inputs, history=inputs.history.flip(-1))
@@ -131,6 +143,80 @@ def test_every_parameter_learns(config: RankerConfig, draw_inputs: Draw) -> None
     model(draw_inputs(config)).logits.square().sum().backward()
     idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        TWO_TOWER,
+        replace(TWO_TOWER, match=True),
+        Parts(signals=False),
+        Parts(self_attention="last"),
+        Parts(self_attention="none"),
+        Parts(cross_attention="none"),
+        Parts(gates=False),
+    ],
+)
+def test_a_model_without_a_part_learns_all_that_it_has(
+    config: RankerConfig, draw_inputs: Draw, parts: Parts
+) -> None:
+    model = build(replace(config, parts=parts))
+    scores = model(draw_inputs(config))
+    assert bool(scores.gates) == parts.gates
+    scores.logits.square().sum().backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+    assert sum(p.numel() for p in model.parameters()) < sum(
+        p.numel() for p in build(config).parameters()
+    ) or parts == Parts(self_attention="last")
+
+
+def test_without_target_awareness_all_candidates_get_what_the_newest_event_has_seen(
+    config: RankerConfig, draw_inputs: Draw
+) -> None:
+    model = build(replace(config, parts=Parts(self_attention="last")))
+    inputs = draw_inputs(config)
+    itself = model.moa(inputs).target[..., : config.moa.width]
+    torch.testing.assert_close(itself, itself[:, :1].expand_as(itself))
+    assert not itself[inputs.prefixes == 0].any()
+    v = int(inputs.prefixes.argmax())
+    cut = int(inputs.prefixes[v])
+    row, events = inputs.rows[v], slice(None, cut)
+    moa = model.moa
+    assert moa.hstu is not None
+    tokens = moa.fuse.events(
+        moa._event_fields(inputs.history[row : row + 1, events]),
+        inputs.actions[row : row + 1, events],
+        inputs.values[row : row + 1, events],
+    )
+    newest = moa.hstu.rows(tokens, inputs.time_s[row : row + 1, events])[0, -1]
+    torch.testing.assert_close(itself[v, 0], newest)
+
+
+def test_two_towers_see_nothing_across_but_the_sum_of_their_products(
+    config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """Counts and signals are cross features: a two-tower model has none."""
+    model = build(replace(config, parts=TWO_TOWER))
+    inputs = draw_inputs(config)
+    other = replace(inputs, counts=inputs.counts + 1, signals=inputs.signals + 1)
+    assert torch.equal(model(inputs).logits, model(other).logits)
+
+
+@pytest.mark.parametrize("preset", ["small", "base", "large"])
+def test_every_preset_takes_a_step(preset: Preset, schema: Schema, draw_inputs: Draw) -> None:
+    config, _ = configure(preset, schema, HISTORY)
+    torch.manual_seed(0)
+    model = Gesr(config, ACTION_IDS)
+    inputs = draw_inputs(config)
+    floats = ("values", "signals")
+    inputs = replace(inputs, **{name: getattr(inputs, name).float() for name in floats})
+    model.moa.fit_signals(inputs.signals.flatten(0, 1).numpy())
+    logits = model(inputs).logits
+    logits.square().sum().backward()
+    assert logits.isfinite().all()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_an_empty_history_gives_finite_logits(
@@ -185,3 +271,20 @@ def test_padded_candidates_never_enter_the_loss(
     whole = task_loss(logits, Batch(inputs, labels, weights, rows), tasks)
     labels[:, 3:] = 1.0
     assert torch.equal(whole, task_loss(logits, Batch(inputs, labels, weights, rows), tasks))
+
+
+def test_a_handful_of_visits_is_learned_by_heart(config: RankerConfig, draw_inputs: Draw) -> None:
+    """Random labels: only a model that can tell every candidate from every other gets there."""
+    model = build(replace(config, hstu=replace(config.hstu, dropout=0.0))).train()
+    inputs = draw_inputs(config)
+    shape = (*inputs.items.shape[:2], 2)
+    labels = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(1)).double()
+    batch = Batch(inputs, labels, torch.ones(shape[:2]).double(), np.zeros(shape[:2], np.int64))
+    tasks = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        loss = task_loss(model(inputs).logits, batch, tasks)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.01

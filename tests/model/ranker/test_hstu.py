@@ -147,3 +147,17 @@ def test_gradients_are_right(hstu: Hstu, history: tuple[torch.Tensor, torch.Tens
         lambda events, items: attend(hstu, events, time_s, items, 9),
         (tokens.clone().requires_grad_(), targets),
     )
+
+
+@pytest.mark.parametrize("prefix", [13, 22, EVENTS])
+def test_a_re_run_over_layers_times_window_is_the_whole(
+    hstu: Hstu, history: tuple[torch.Tensor, torch.Tensor], prefix: int
+) -> None:
+    """So a request needs no event before those, and a sliding window is exact."""
+    tokens, time_s = history
+    targets = torch.randn(1, CANDIDATES, WIDTH).double()
+    newest = slice(prefix - CONFIG.context, prefix)
+    torch.testing.assert_close(
+        attend(hstu, tokens[:, newest], time_s[:, newest], targets, CONFIG.context),
+        attend(hstu, tokens, time_s, targets, prefix),
+    )
