@@ -15,6 +15,8 @@ MIN_SLOPE = 0.05
 ITERATIONS = 50
 # Keeps the parameters finite on separable or one-sided labels; nothing beside real rows.
 RIDGE = 1e-3
+# Its probability is still a float32, of which a value model may take the logarithm.
+MAX_LOGIT = 80.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Platt:
 
 
 def sigmoid(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """The logistic function, without overflow at either end."""
-    p: npt.NDArray[np.floating] = 0.5 * (1.0 + np.tanh(0.5 * x))
+    """The logistic function, without overflow at either end, and never 0."""
+    p: npt.NDArray[np.floating] = np.exp(-np.logaddexp(0.0, -np.clip(x, -MAX_LOGIT, MAX_LOGIT)))
     return p
 
 

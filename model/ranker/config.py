@@ -70,6 +70,9 @@ class MoaConfig:
         popular_days: windows of them, in days.
         answered: fields among item whose response to being shown is a derived signal.
         answered_days: windows of it, in days.
+        answered_in: (context, item) fields whose values' joint response is a derived signal: what
+            works on a phone, or in one store.
+        answered_in_days: windows of it, in days.
         activity_days: windows of the derived signal of how busy the user was, in days.
         affinity: the regression behind the derived signal of what goes with the items met; None
             leaves it out.
@@ -96,6 +99,8 @@ class MoaConfig:
     popular_days: tuple[float, ...] = (7.0, 28.0, 91.0, 364.0)
     answered: tuple[str, ...] = ()
     answered_days: tuple[float, ...] = (28.0, 182.0)
+    answered_in: tuple[tuple[str, str], ...] = ()
+    answered_in_days: tuple[float, ...] = (182.0,)
     activity_days: tuple[float, ...] = (7.0, 28.0, 91.0)
     affinity: AffinityConfig | None = None
     max_events: int = 1024
@@ -115,6 +120,8 @@ class MoaConfig:
         _subset("nro_query", self.nro_query, self.item)
         _subset("popular", self.popular, self.history)
         _subset("answered", self.answered, self.item)
+        _subset("answered_in", tuple(context for context, _ in self.answered_in), self.context)
+        _subset("answered_in", tuple(item for _, item in self.answered_in), self.item)
         _subset("pairs", tuple(pair.history for pair in self.pairs), self.history)
         _subset("pairs", tuple(pair.item for pair in self.pairs), self.item)
         if not self.pairs or not self.nro_query:
@@ -231,6 +238,7 @@ class RankerConfig:
             for key, value in rest.pop("moa").items()
         }
         moa["pairs"] = tuple(MatchPair(**pair) for pair in moa["pairs"])
+        moa["answered_in"] = tuple((context, item) for context, item in moa["answered_in"])
         if moa["affinity"] is not None:
             moa["affinity"] = AffinityConfig(**moa["affinity"])
         hstu = HstuConfig(**rest.pop("hstu"))

@@ -20,7 +20,7 @@ from .affinity import Affinity, AffinityHistory
 from .config import MoaConfig, RankerConfig
 from .matches import Events, Floats, HardMatcher, Ints, Prefixes, positions_at
 from .population import PopulationHistory, Records
-from .signals import Statistics, columns, derive
+from .signals import Statistics, columns, crossed, derive
 
 LABELS = ("engage", "consume")
 # Showings at the overall rate that a value's own response is drawn to.
@@ -146,6 +146,7 @@ class Examples:
         order = np.lexsort((visit_ids, now_ms, owners))
         owners, now_ms = owners[order], now_ms[order]
         items = encoder.items_from_table(visits)[order]
+        contexts = encoder.contexts_from_table(visits)[order]
 
         prefixes = histories.prefixes(owners, now_ms, moa.max_events)
         counts, signals = derive(
@@ -154,9 +155,9 @@ class Examples:
             prefixes,
             items,
             (
-                statistics.population(items, moa)
+                statistics.population(items, contexts, moa)
                 if statistics
-                else everybody.population(now_ms, items)
+                else everybody.population(now_ms, items, contexts)
             ),
             everybody.affinities(prefixes, items, statistics.affinity if statistics else None),
             moa,
@@ -165,7 +166,7 @@ class Examples:
             prefixes=prefixes,
             visits=visit_ids[order],
             items=items,
-            contexts=encoder.contexts_from_table(visits)[order],
+            contexts=contexts,
             counts=counts,
             signals=signals,
             labels=np.stack([visits[name].to_numpy()[order] for name in LABELS], 1).astype(
@@ -179,12 +180,19 @@ class Everybody:
     """The statistics of all users together, as of any time of the tables."""
 
     def __init__(
-        self, popular: Records, answered: Records, affinity: AffinityHistory | None, moa: MoaConfig
+        self,
+        popular: Records,
+        answered: Records,
+        answered_in: Records,
+        affinity: AffinityHistory | None,
+        moa: MoaConfig,
     ) -> None:
-        """Index purchases and visits; ids in the order of ``popular`` and of ``answered``."""
+        """Index purchases and visits; ids in the order of the fields that ``moa`` names."""
         self._popular = PopulationHistory(popular, moa.popular_days)
         self._answered = PopulationHistory(answered, moa.answered_days)
+        self._answered_in = PopulationHistory(answered_in, moa.answered_in_days)
         self._affinity = affinity
+        self._moa = moa
         self._end_ms = int(popular.time_ms.max(initial=0)) + 1
         self._columns = columns(moa.popular, moa), columns(moa.answered, moa)
 
@@ -202,25 +210,27 @@ class Everybody:
             # The schema's first item field names the item itself.
             item = moa.history.index(encoder.schema.item_fields[0])
             affinity = AffinityHistory(events, item, targets, moa.affinity)
+
+        def shown(ids: Ints) -> Records:
+            engaged = visits["engage"].to_numpy().astype(np.float32)
+            return Records(visits["time_ms"].to_numpy(), ids, engaged, RESPONSE_PRIOR)
+
         return cls(
             Records(events.time_ms, events.ids[:, popular], events.values),
-            Records(
-                visits["time_ms"].to_numpy(),
-                items[:, columns(moa.answered, moa)],
-                visits["engage"].to_numpy().astype(np.float32),
-                RESPONSE_PRIOR,
-            ),
+            shown(items[:, columns(moa.answered, moa)]),
+            shown(crossed(items, encoder.contexts_from_table(visits), moa)),
             affinity,
             moa,
         )
 
-    def population(self, now_ms: Ints, items: Ints) -> Floats:
-        """[N, ..] float32 strictly before each time, of [N, F] int64 raw ids."""
+    def population(self, now_ms: Ints, items: Ints, contexts: Ints) -> Floats:
+        """[N, ..] float32 strictly before each time, of [N, F] items in [N, C] contexts."""
         popular, answered = self._columns
         return np.concatenate(
             [
                 self._popular.as_of(now_ms, items[:, popular]),
                 self._answered.as_of(now_ms, items[:, answered]),
+                self._answered_in.as_of(now_ms, crossed(items, contexts, self._moa)),
             ],
             1,
         )
@@ -236,5 +246,6 @@ class Everybody:
         return Statistics(
             self._popular.freeze(self._end_ms),
             self._answered.freeze(self._end_ms),
+            self._answered_in.freeze(self._end_ms),
             self._affinity.before(self._end_ms) if self._affinity else None,
         )

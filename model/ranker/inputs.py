@@ -30,7 +30,7 @@ class Inputs:
         context: [V, C] raw ids.
         items: [V, G, F] raw ids.
         counts: [V, G, P] int64, matches over the whole history, uncapped.
-        signals: [V, G, R] float, derived signals; -1 = none.
+        signals: [V, G, R] float, derived signals; NaN = none.
     """
 
     history: Tensor

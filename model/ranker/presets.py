@@ -1,6 +1,6 @@
 """Presets: the sizes of a ranker and of its training run, by purpose.
 
-Owns ``tiny`` (tests: seconds, a few hundred visits), ``demo`` (the default data: about a minute
+Owns ``tiny`` (tests: seconds, a thousand visits), ``demo`` (the default data: about a minute
 of one core), ``small`` (the same, as good as two cores make it in a quarter of an hour), ``base``
 and ``large`` (for a GPU; histories of 4,096 events). Promises to derive every source from the
 schema, so that another data set needs no code.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal, get_args
 
 from ..schema import Schema
@@ -98,7 +99,8 @@ def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
         return config, TrainingConfig(
             epochs=4,
             groups=16,
-            max_visits=500,
+            max_visits=1_200,
+            learning_rate=6e-3,
             held_out_days=7.0,
             validation_days=7.0,
             validations=4,
@@ -161,5 +163,6 @@ def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]
         pairs=tuple(MatchPair(name, name, days) for name in history for days in windows),
         popular=tuple(history),
         answered=schema.item_fields,
+        answered_in=tuple(product(schema.context_fields, schema.item_fields)),
         affinity=AffinityConfig(),
     )

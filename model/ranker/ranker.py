@@ -106,7 +106,7 @@ class Ranker:
             events,
             prefixes,
             items,
-            self.statistics.population(items, moa),
+            self.statistics.population(items, np.tile(request.context, (len(items), 1)), moa),
             self._affinities(events, prefixes, items),
             moa,
         )

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from .affinity import Affinity
 from .config import MoaConfig
+from .crossing import cross
 from .matches import HABITS, Events, Floats, HardMatcher, Ints, Prefixes, count_prefixes
 from .population import PopulationTable
 
-_POPULAR, _ANSWERED, _AFFINITY = "popular.", "answered.", "affinity."
+_POPULAR, _ANSWERED, _ANSWERED_IN, _AFFINITY = "popular.", "answered.", "answered_in.", "affinity."
 
 
 def names(moa: MoaConfig) -> list[str]:
@@ -30,10 +31,17 @@ def names(moa: MoaConfig) -> list[str]:
         *(f"{history}~{item}.{habit}" for history, item in moa.fields for habit in habits),
         *_windows(moa.popular, moa.popular_days, "popularity", "price"),
         *_windows(moa.answered, moa.answered_days, "shown", "response"),
+        *_of_context(moa),
         "activity.recency",
         *(f"activity.count_{days:g}d" for days in moa.activity_days),
         *(["affinity"] if moa.affinity else []),
     ]
+
+
+def contextual(moa: MoaConfig) -> list[int]:
+    """Columns that depend on the context: NaN where there is none."""
+    every = names(moa)
+    return [every.index(name) for name in _of_context(moa)]
 
 
 def derive(
@@ -52,7 +60,7 @@ def derive(
         events: the histories.
         prefixes: N of them.
         items: [N, F] int64 raw ids.
-        population: [N, ..] float32, popularity and then response.
+        population: [N, ..] float32, popularity, response, and response in the context.
         affinity: [N, 0 or 1] float32.
         moa: names the windows of activity.
 
@@ -72,25 +80,32 @@ class Statistics:
     Attributes:
         popular: popularity and price of the values of ``MoaConfig.popular``.
         answered: response to those of ``MoaConfig.answered``.
+        answered_in: response to the crossed ones of ``MoaConfig.answered_in``.
         affinity: what goes with what; None where the configuration has none.
     """
 
     popular: PopulationTable
     answered: PopulationTable
+    answered_in: PopulationTable
     affinity: Affinity | None
 
-    def population(self, items: Ints, moa: MoaConfig) -> Floats:
-        """[N, ..] float32 columns of N candidates, [N, F] int64."""
+    def population(self, items: Ints, contexts: Ints, moa: MoaConfig) -> Floats:
+        """[N, ..] float32 columns of N candidates, [N, F] int64, in contexts, [N, C] int64."""
         popular, answered = columns(moa.popular, moa), columns(moa.answered, moa)
         tables = (
             self.popular.look_up(items[:, popular]),
             self.answered.look_up(items[:, answered]),
+            self.answered_in.look_up(crossed(items, contexts, moa)),
         )
         return np.concatenate(tables, 1)
 
     def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         """The statistics for a checkpoint."""
-        parts = {_POPULAR: self.popular.tensors(), _ANSWERED: self.answered.tensors()}
+        parts = {
+            _POPULAR: self.popular.tensors(),
+            _ANSWERED: self.answered.tensors(),
+            _ANSWERED_IN: self.answered_in.tensors(),
+        }
         if self.affinity is not None:
             parts[_AFFINITY] = self.affinity.tensors()
         return {
@@ -105,6 +120,7 @@ class Statistics:
         return cls(
             PopulationTable.from_tensors(_part(tensors, _POPULAR), len(moa.popular)),
             PopulationTable.from_tensors(_part(tensors, _ANSWERED), len(moa.answered)),
+            PopulationTable.from_tensors(_part(tensors, _ANSWERED_IN), len(moa.answered_in)),
             Affinity.from_tensors(_part(tensors, _AFFINITY)) if moa.affinity else None,
         )
 
@@ -112,6 +128,21 @@ class Statistics:
 def columns(fields: Sequence[str], moa: MoaConfig) -> list[int]:
     """Where some item fields stand among a candidate's."""
     return [moa.item.index(name) for name in fields]
+
+
+def crossed(items: Ints, contexts: Ints, moa: MoaConfig) -> Ints:
+    """[N, pairs of ``answered_in``] int64 ids of N candidates in their contexts."""
+    ids = np.zeros((len(items), len(moa.answered_in)), np.int64)
+    for column, (context, item) in enumerate(moa.answered_in):
+        ids[:, column] = cross(
+            contexts[:, moa.context.index(context)], items[:, moa.item.index(item)]
+        )
+    return ids
+
+
+def _of_context(moa: MoaConfig) -> list[str]:
+    pairs = [f"{context}*{item}" for context, item in moa.answered_in]
+    return _windows(pairs, moa.answered_in_days, "shown", "response")
 
 
 def _windows(fields: Sequence[str], days: Sequence[float], *kinds: str) -> list[str]:

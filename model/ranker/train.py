@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ from .metrics import grouped_auc, normalised_entropy
 from .presets import Preset, Setup, TrainingConfig, configure
 from .ranker import KIND, pack
 from .sampling import newest_visits, sample_negatives
+from .signals import contextual
 from .thinning import Thinning
 from .warm_start import go_on_from, warm_start
 
@@ -259,12 +260,13 @@ def fit_model(
     )
     weights = torch.tensor(model.config.task_weights, device=device)
     judged = split.batches(split.validation, model.config, training)
+    of_context = contextual(model.config.moa)
     pulse = Pulse(progress, len(plan))
 
     def loss_at(step: int) -> Tensor:
         draw = np.random.default_rng([training.seed, step])
         batch = to_device(batches.build(plan[step], draw), device)
-        inputs = _drop_context(batch.inputs, training.context_dropout)
+        inputs = hide_context(batch.inputs, training.context_dropout, of_context)
         return task_loss(model(inputs).logits, batch, weights)
 
     curve = fit(
@@ -355,11 +357,17 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
     ]
 
 
-def _drop_context(inputs: Inputs, share: float) -> Inputs:
-    """Hide the context of a random share of the visits."""
+def hide_context(inputs: Inputs, share: float, signals: Sequence[int]) -> Inputs:
+    """Hide the context of a random share of the visits, and the signals that depend on it."""
     device = inputs.context.device
-    shown = torch.rand(len(inputs.context), 1, device=device) >= share
-    return replace(inputs, context=inputs.context * shown)
+    hidden = torch.rand(len(inputs.context), 1, device=device) < share
+    of_context = torch.zeros(inputs.signals.shape[-1], dtype=torch.bool, device=device)
+    of_context[signals] = True
+    return replace(
+        inputs,
+        context=inputs.context.masked_fill(hidden, 0),
+        signals=inputs.signals.masked_fill(hidden[..., None] & of_context, math.nan),
+    )
 
 
 @contextmanager

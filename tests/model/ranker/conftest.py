@@ -48,6 +48,7 @@ def config() -> RankerConfig:
             ),
             popular=("product",),
             answered=("type", "slot"),
+            answered_in=(("store", "type"),),
             affinity=AffinityConfig(min_users=2),
             table_rows=257,
             field_width=4,

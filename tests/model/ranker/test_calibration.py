@@ -40,6 +40,8 @@ def test_separable_labels_give_finite_parameters() -> None:
     assert np.isfinite([fitted.slope, fitted.offset]).all()
 
 
-def test_sigmoid_does_not_overflow() -> None:
+def test_sigmoid_does_not_overflow_and_is_never_zero() -> None:
     with np.errstate(all="raise"):
-        assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+        rare, half, certain = sigmoid(np.array([-1e4, 0.0, 1e4])).astype(np.float32)
+    assert 0.0 < rare < 1e-30
+    assert (half, certain) == (0.5, 1.0)

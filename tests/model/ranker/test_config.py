@@ -33,6 +33,8 @@ def test_unknown_key_is_refused(config: RankerConfig) -> None:
         ({"nro_query": ("age",)}, "age"),
         ({"popular": ("slot",)}, "slot"),
         ({"answered": ("colour",)}, "colour"),
+        ({"answered_in": (("slot", "type"),)}, "slot"),
+        ({"answered_in": (("store", "colour"),)}, "colour"),
         ({"width": 0}, "width"),
         ({"table_rows": 1}, "table_rows"),
     ],

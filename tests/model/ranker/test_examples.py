@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,9 @@ from model.ranker.examples import Examples
 from model.ranker.gesr import Gesr
 from model.ranker.ranker import Ranker
 from model.ranker.sampling import newest_visits, sample_negatives
+from model.ranker.signals import contextual
 from model.ranker.thinning import Thinning
-from model.ranker.train import predict
+from model.ranker.train import hide_context, predict
 from model.schema import Schema
 from model.tables import TrainingTables
 
@@ -97,6 +100,24 @@ def test_a_trained_row_and_its_served_request_have_one_score(
         )
         scores = ranker.score(request, rows.items[at])
         np.testing.assert_allclose(scores, expected[at], rtol=1e-4, atol=1e-5)
+
+
+def test_a_context_hidden_in_training_reads_as_none_at_all(
+    world: TrainingTables, schema: Schema, config: RankerConfig
+) -> None:
+    """As of a request that says nothing of where it comes from."""
+    nowhere = replace(world, visits=world.visits.drop_columns(["store"]))
+    inputs = []
+    for tables in (world, nowhere):
+        examples = Examples.from_tables(tables, Encoder(schema), config)
+        every = np.ones(len(examples.rows), bool)
+        batches = Batches(examples, every, config.hstu.context, groups=16)
+        inputs.append(batches.build(batches.plan()[1]).inputs)
+    shown, bare = inputs
+    assert not torch.equal(shown.signals.nan_to_num(), bare.signals.nan_to_num())
+    hidden = hide_context(shown, 1.0, contextual(config.moa))
+    assert torch.equal(hidden.context, bare.context)
+    torch.testing.assert_close(hidden.signals, bare.signals, rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_happens_later_never_changes_an_example(

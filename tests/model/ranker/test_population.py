@@ -30,13 +30,14 @@ def test_shares_and_means_equal_brute_force_as_of_each_time(prior: float) -> Non
             for w, days in enumerate(DAYS):
                 start = now_ms[n] - days * DAY_MS
                 window = (records.time_ms < now_ms[n]) & (records.time_ms >= start)
-                hits = window & (records.ids[:, f] == asked[n, f]) & (asked[n, f] != 0)
+                hits = window & (records.ids[:, f] == asked[n, f])
                 share = hits.sum() / max(window.sum(), 1)
                 overall = records.values[window].mean() if window.any() else np.nan
                 total = records.values[hits].sum() + (prior * overall if prior else 0.0)
                 weight = hits.sum() + prior
                 mean = total / weight if weight else np.nan
-                np.testing.assert_allclose(found[n, f, w], [share, mean], rtol=1e-4, atol=1e-6)
+                expected = [share, mean] if asked[n, f] else [np.nan, np.nan]
+                np.testing.assert_allclose(found[n, f, w], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_frozen_table_reads_as_its_time_did() -> None:
