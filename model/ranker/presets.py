@@ -111,9 +111,9 @@ def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
         moa = _moa(schema, history, (None, 91.0, 28.0, 7.0))
         # Half the items and half the fits: 7 seconds of one core instead of 30.
         affinity = AffinityConfig(max_items=4_096, refit_days=56.0)
-        return RankerConfig(
-            moa=replace(moa, affinity=affinity), hstu=HstuConfig()
-        ), TrainingConfig()
+        return RankerConfig(moa=replace(moa, affinity=affinity), hstu=HstuConfig()), TrainingConfig(
+            negatives=8
+        )
     # Differences of counts over nested windows say how demand moved, which no one window does.
     moa = _moa(schema, history, (None, 182.0, 91.0, 28.0, 7.0))
     if preset == "small":
