@@ -133,7 +133,7 @@ class TrainedOn:
             history = History(
                 time_ms=past.events.time_ms[own],
                 actions=past.actions[own].astype(np.int32),
-                values=past.values[own],
+                values=past.events.values[own],
                 items=past.events.ids[own],
             )
             now_ms = tables.visits["time_ms"][rows[0]].as_py()
