@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -157,7 +158,11 @@ class Origin:
                 shutil.rmtree(folder / HISTORIES)
         path = folder / ORIGIN
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(here))
+        with partial.open("w") as file:
+            json.dump(here, file)
+            file.flush()
+            # Else a machine that goes down may have the name and not the words.
+            os.fsync(file.fileno())
         partial.replace(path)
 
     def check(self, cluster: Cluster) -> None:
@@ -213,10 +218,22 @@ async def refuse_foreign(folder: Path, kafka: Kafka) -> None:
 
 
 def _claimed(folder: Path) -> Identity | None:
-    """What `claim` has written; None in a folder without state."""
+    """What `claim` has written; None in a folder without state.
+
+    Raises:
+        ConfigurationError: it is not what was written.
+    """
     path = folder / ORIGIN
-    identity: Identity | None = json.loads(path.read_text()) if path.exists() else None
-    return identity
+    if not path.exists():
+        return None
+    try:
+        identity: Identity = json.loads(path.read_bytes())
+        return {"cluster": str(identity["cluster"]), "topics": dict(identity["topics"])}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{path}: {error!r}; nobody can tell what the folder's state is of: delete the folder "
+            "to begin anew"
+        ) from None
 
 
 def where_to_go_on(

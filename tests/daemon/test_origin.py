@@ -17,6 +17,7 @@ from daemon.origin import (
     Origin,
     OriginChanged,
     Refusal,
+    refuse_foreign,
     where_to_go_on,
 )
 from daemon.settings import ConfigurationError
@@ -120,6 +121,15 @@ def test_histories_of_a_topic_that_is_gone_are_deleted_and_others_stay(tmp_path:
     assert (tmp_path / HISTORIES / "row").exists()
     replace(ORIGIN_NOW, cluster=with_topic("user-events", Topic("e-2", 2))).claim(tmp_path)
     assert not (tmp_path / HISTORIES).exists()
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[]", b'{"cluster": "c", "topics": 7}'])
+async def test_a_folder_that_cannot_tell_where_it_is_from_is_refused_by_name(
+    tmp_path: Path, raw: bytes
+) -> None:
+    (tmp_path / ORIGIN).write_bytes(raw)
+    with pytest.raises(ConfigurationError, match=r"origin\.json.*delete the folder"):
+        await refuse_foreign(tmp_path, ORIGIN_NOW.kafka)
 
 
 @pytest.mark.parametrize(
