@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
+from daemon.logs import configure_logging
 from daemon.rows import Rows
 
 from .faults import FAULTS
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     arguments = parser.parse_args()
     seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed
+    configure_logging("warning")
     # The clients tell of every connection that a fault takes from them.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(".headwater/numba").resolve()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -104,6 +105,13 @@ async def damage_snapshot(world: World, random: Random) -> None:
     path.write_bytes(bytes(raw))
 
 
+async def lose_disk(world: World, random: Random) -> None:
+    """kill -9, and everything that the worker kept is gone: the topics have it."""
+    worker = random.choice(world.workers)
+    await worker.process.kill()
+    shutil.rmtree(worker.folder)
+
+
 async def fill_disk(world: World, random: Random) -> None:
     """No file of the worker may grow for a while, as on a disk that is full."""
     worker = random.choice(world.workers)
@@ -136,6 +144,7 @@ FAULTS: dict[str, Fault] = {
         kill_broker,
         restart_broker,
         damage_snapshot,
+        lose_disk,
         fill_disk,
         jump_clock,
     )
