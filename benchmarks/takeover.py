@@ -65,12 +65,6 @@ async def status(client: WorkerClient) -> dict[str, Any]:
     return await client.get("/v1/status")
 
 
-async def sample(client: WorkerClient, series: str) -> float:
-    page = await client.text("/metrics")
-    found = (line.rpartition(" ") for line in page.splitlines())
-    return sum(float(value) for name, _, value in found if name == series)
-
-
 async def share(first: WorkerClient, second: WorkerClient) -> None:
     """Wait until two workers have half of the partitions each."""
     while [
@@ -85,7 +79,7 @@ async def hold(clients: list[WorkerClient], applied: int) -> None:
     while True:
         offsets = [(await status(client))["offsets"][USER_EVENTS] for client in clients]
         written = [
-            await sample(client, "headwater_history_checkpointed_users_total") for client in clients
+            await client.metric("headwater_history_checkpointed_users_total") for client in clients
         ]
         if sum(sum(by_partition.values()) for by_partition in offsets) == applied:
             break
@@ -93,7 +87,7 @@ async def hold(clients: list[WorkerClient], applied: int) -> None:
     while True:
         await asyncio.sleep(2)
         now = [
-            await sample(client, "headwater_history_checkpointed_users_total") for client in clients
+            await client.metric("headwater_history_checkpointed_users_total") for client in clients
         ]
         if now == written:
             return
@@ -119,17 +113,17 @@ async def measure(kafka: Kafka, folder: Path, users: int, per_user: int) -> dict
             await hold([survivor, victim], 2 * users * per_user)
             late = 2 * users // LATE_SHARE
             await publish(publisher, events(topic, late, range(per_user, per_user + 1)))
-            own_s = await sample(survivor, "headwater_takeover_seconds_sum")
-            held = await sample(victim, "headwater_history_users")
+            own_s = await survivor.metric("headwater_takeover_seconds_sum")
+            held = await victim.metric("headwater_history_users")
             await dies.kill()
             expired_s = time.monotonic() + SESSION_TIMEOUT_S
             while len((await status(survivor))["partitions"]["here"]) < USER_PARTITIONS:
                 await asyncio.sleep(POLL_S)
             taken_s = time.monotonic()
-            have = await sample(survivor, "headwater_history_users")
+            have = await survivor.metric("headwater_history_users")
             if have != 2 * users:
                 raise SystemExit(f"{have:,.0f} of {2 * users:,} users are there")
-            own_s = await sample(survivor, "headwater_takeover_seconds_sum") - own_s
+            own_s = await survivor.metric("headwater_takeover_seconds_sum") - own_s
             return {
                 "takeover_s": taken_s - expired_s,
                 "takeover_s/from_decision": own_s,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT_S = 60.0
 
@@ -48,6 +49,12 @@ class WorkerClient:
     async def text(self, path: str) -> str:
         """GET a page as text."""
         return (await self._ask("GET", path)).decode()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """What a sample of the worker's metrics is now; 0 if there is none of these labels yet."""
+        families = text_string_to_metric_families(await self.text("/metrics"))
+        samples = (sample for family in families for sample in family.samples)
+        return sum(s.value for s in samples if s.name == name and s.labels == labels)
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         assert self._session is not None, "use the client in a with block"

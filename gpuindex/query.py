@@ -34,6 +34,9 @@ WEIGHT_LIMIT = 255
 MAX_QUERY_BITS = 12
 
 _NOBODY: Int64 = np.zeros(0, np.int64)
+_NO_WEIGHTS: Int32 = np.zeros(0, np.int32)
+_NO_VECTOR: Int16 = np.zeros(0, np.int16)
+_NO_PRODUCT: Float64 = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
     """
     _check(query, embedding_width)
     features, real = _distinct(query, feature_count)
-    product = _no_product
+    product = _NO_PRODUCT
     # The smallest unit at which product and bias still fit.
     finest = 0.0
     bias_weight = query.bias_weight if query.mode == "full" else 0.0
@@ -132,7 +135,7 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
         WEIGHT_LIMIT * finest,
     )
     if step == 0.0:
-        return IntegerQuery(features[:0], _no_weights, 1, _no_vector, 0.0, 1.0)
+        return IntegerQuery(features[:0], _NO_WEIGHTS, 1, _NO_VECTOR, 0.0, 1.0)
     weights = np.rint(real / step).astype(np.int32)
     if not weights.all():
         features, weights = features[weights != 0], weights[weights != 0]
@@ -149,11 +152,6 @@ def to_integers(query: Query, feature_count: int, embedding_width: int) -> Integ
         bias_factor=float(np.float32(bias_weight / unit)),
         unit=unit,
     )
-
-
-_no_weights: Int32 = np.zeros(0, np.int32)
-_no_vector: Int16 = np.zeros(0, np.int16)
-_no_product: Float64 = np.zeros(0)
 
 
 def _check(query: Query, embedding_width: int) -> None:

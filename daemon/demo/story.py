@@ -20,7 +20,6 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from stream import topics
@@ -353,10 +352,4 @@ def _listed(kafka: Kafka, recording: journey.Recording, week: quality.Week) -> d
 async def _candidates(client: WorkerClient) -> NDArray[np.float64]:
     """How many ads retrieval has handed to the ranker so far, and in how many requests."""
     metric = "headwater_request_candidates"
-    samples = {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(await client.text("/metrics"))
-        if family.name == metric
-        for sample in family.samples
-    }
-    return np.array([samples[f"{metric}_sum"], samples[f"{metric}_count"]])
+    return np.array([await client.metric(f"{metric}_{part}") for part in ("sum", "count")])

@@ -99,15 +99,9 @@ class Running:
     async def answers(self, **more: Any) -> set[int]:
         return {int(ad["ad_id"]) for ad in (await self.score(**more))["ads"]}
 
-    async def metric(self, name: str, **labels: str) -> float:
-        """A metric's value; 0 if there is no such series yet."""
-        families = text_string_to_metric_families(await self.client.text("/metrics"))
-        samples = [sample for family in families for sample in family.samples]
-        return sum(s.value for s in samples if s.name == name and s.labels == labels)
-
     async def rejected(self, topic: str) -> float:
         name = "headwater_records_rejected_total"
-        return sum([await self.metric(name, topic=topic, reason=reason) for reason in Reason])
+        return sum([await self.client.metric(name, topic=topic, reason=why) for why in Reason])
 
     async def rejected_becomes(self, topic: str, count: float) -> None:
         await until(lambda: self.rejected(topic), lambda now: now == count)
@@ -171,12 +165,16 @@ async def test_an_update_is_seen_and_the_old_version_is_not(worker: Running) -> 
 
 
 async def test_an_old_version_is_skipped_and_counted(worker: Running) -> None:
-    before = await worker.metric("headwater_records_skipped_total", reason="version", topic="ads")
+    before = await worker.client.metric(
+        "headwater_records_skipped_total", reason="version", topic="ads"
+    )
     await worker.upsert(103, 9, product="tea")
     await worker.upsert(103, 8, product="coffee")
 
     async def skipped() -> float:
-        return await worker.metric("headwater_records_skipped_total", reason="version", topic="ads")
+        return await worker.client.metric(
+            "headwater_records_skipped_total", reason="version", topic="ads"
+        )
 
     await until(skipped, lambda now: now == before + 1)
     assert (await worker.ad(103))["version"] == 9
@@ -444,13 +442,13 @@ async def test_unknown_keys_are_ignored_and_counted(worker: Running) -> None:
 
 
 async def test_events_of_unknown_ads_and_users_are_applied(worker: Running) -> None:
-    users = await worker.metric("headwater_history_users")
+    users = await worker.client.metric("headwater_history_users")
     rejected = await worker.rejected(USER_EVENTS)
     event = UserEvent("first", 424_242, "buy", 1_000, 2.5, {"product": ("tea",)})
     await worker.send(USER_EVENTS, b"77", encode_event(event))
 
     async def known() -> float:
-        return await worker.metric("headwater_history_users")
+        return await worker.client.metric("headwater_history_users")
 
     await until(known, lambda now: now == users + 1)
     assert await worker.rejected(USER_EVENTS) == rejected
@@ -459,13 +457,13 @@ async def test_events_of_unknown_ads_and_users_are_applied(worker: Running) -> N
 async def test_an_extreme_value_is_refused_before_it_reaches_a_model(worker: Running) -> None:
     """As float32 it would be infinite, and so would every score of the user."""
     body = b'{"event_id": "huge", "ad_id": null, "action": "buy", "time_ms": 1, "value": 1e308}'
-    before = await worker.metric(
+    before = await worker.client.metric(
         "headwater_records_rejected_total", topic=USER_EVENTS, reason="invalid_field"
     )
     await worker.send(USER_EVENTS, b"78", body)
 
     async def rejected() -> float:
-        return await worker.metric(
+        return await worker.client.metric(
             "headwater_records_rejected_total", topic=USER_EVENTS, reason="invalid_field"
         )
 
