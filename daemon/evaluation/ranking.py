@@ -2,7 +2,7 @@
 
 Owns which systems are measured on which weeks, and the rows that say so. Promises that nothing
 is fitted or chosen on the test weeks: all systems learn from the training weeks, stop and are
-calibrated on the validation weeks.
+calibrated on the validation weeks; the ranker then learns from these too, as its preset says.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ class TrainingConfig:
         weight_decay: decoupled, on everything but biases and norms.
         visit_balance: 0 weighs rows alike, 1 visits alike; see ``batches``.
         alpha: of stochastic length, see ``thinning``; 2 keeps every event.
+        refit: learning rate, over the first one, of a last pass over the held-out visits after they
+            have calibrated and judged; 0 leaves them out.
         context_dropout: share of groups whose context is hidden: live requests may lack one.
         seed: of weights, order and dropout.
     """
@@ -56,6 +58,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     visit_balance: float = 0.5
     alpha: float = 2.0
+    refit: float = 0.0
     context_dropout: float = 0.5
     seed: int = 0
 
@@ -70,6 +73,7 @@ SMALL = TrainingConfig(
     negatives=20,
     held_out_days=28.0,
     validations=4,
+    refit=0.5,
     visit_balance=0.0,
     learning_rate=2e-3,
     context_dropout=0.1,

@@ -30,11 +30,16 @@ def sample_negatives(
         [visit rows] bool.
     """
     engaged = tables.visits["engage"].to_numpy() > 0
-    thinned = among & ~kept
-    rate = per_positive * (engaged & thinned).sum() / max(int((~engaged & thinned).sum()), 1)
-    draw = np.random.default_rng(seed).random(len(kept))
-    sampled: Mask = among & (kept | engaged | (draw < rate))
+    sampled: Mask = among & kept | thin_negatives(engaged, among & ~kept, per_positive, seed)
     return sampled
+
+
+def thin_negatives(engaged: Mask, among: Mask, per_positive: int, seed: int) -> Mask:
+    """Of some rows the positives, and about ``per_positive`` negatives for each. [N] bool each."""
+    rate = per_positive * (engaged & among).sum() / max(int((~engaged & among).sum()), 1)
+    draw = np.random.default_rng(seed).random(len(among))
+    thinned: Mask = among & (engaged | (draw < rate))
+    return thinned
 
 
 def newest_visits(tables: TrainingTables, among: Mask, visits: int) -> Mask:

@@ -1,16 +1,16 @@
 """Training: one ranker from tables to a checkpoint.
 
 Owns the loss, the division of the visits and the held-out judgement. Promises that the newest
-visits calibrate the model and judge it and are never learned from; and the same weights from the
-same tables, preset and number of threads. Presets choose the sizes, steps are taken in
-`model.training`.
+visits calibrate the model and judge it before they are learned from, if they ever are; and the same
+weights from the same tables, preset and number of threads. Presets choose the sizes, steps are
+taken in `model.training`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,7 +52,7 @@ from .matches import DAY_MS, Floats, Ints
 from .metrics import grouped_auc, normalised_entropy
 from .presets import Preset, Setup, TrainingConfig, configure
 from .ranker import KIND, pack
-from .sampling import newest_visits, sample_negatives
+from .sampling import newest_visits, sample_negatives, thin_negatives
 from .signals import contextual
 from .thinning import Thinning
 from .warm_start import go_on_from, warm_start
@@ -79,9 +79,10 @@ def train_ranker(
         options: where to begin, and whether to go on with a run that was killed.
 
     Returns:
-        Held-out metrics: per task ne and gauc (by user), base_rate, calibration (mean
-        prediction over rate); mean and standard deviation of each gate; rows of both parts; and
-        the seconds that it took, of a run that was killed those since it was taken up again.
+        Metrics of the held-out visits before they are learned from: per task ne and gauc (by
+        user), base_rate, calibration (mean prediction over rate); mean and standard deviation of
+        each gate; rows of both parts; and the seconds that it took, of a run that was killed those
+        since it was taken up again.
 
     Raises:
         TablesInvalid: a column is missing, or there is no event or no visit.
@@ -110,9 +111,19 @@ def train_ranker(
             model.moa.fit_signals(examples.rows.signals[split.train])
         else:
             go_on_from(options.base, schema, model)
-        curve = fit_model(model, split, training, run.stage("fit"), progress)
-        judged = split.batches(split.held_out, config, training)
-        logits, gates = predict(model, judged)
+        fitted = run.once(
+            "fitted",
+            lambda: {
+                "curve": vars(fit_model(model, split, training, run.stage("fit"), progress)),
+                # Clones: the run writes them again while a refit changes the model's own.
+                "model": {name: value.clone() for name, value in model.state_dict().items()},
+            },
+        )
+        curves = {"fit": Curve(**fitted["curve"])}
+        model.load_state_dict(fitted["model"])
+        logits, gates = predict(model.eval(), split.batches(split.held_out, config, training))
+        if training.refit:
+            curves["refit"] = refit_model(model, split, training, run.stage("refit"))
 
     held_out, rows = split.held_out, examples.rows
     labels, users = rows.labels[held_out], rows.prefixes.owners[held_out]
@@ -128,7 +139,7 @@ def train_ranker(
     }
     report = Report(
         title=f"{KIND}, {preset if isinstance(preset, str) else 'own configuration'}",
-        curves={"fit": curve},
+        curves=curves,
         metrics=metrics,
         validation="loss on the validation visits",
         calibration={
@@ -253,15 +264,47 @@ def fit_model(
     batches = split.batches(split.train, model.config, training)
     order = np.random.default_rng(training.seed)
     plan = [units for _ in range(training.epochs) for units in batches.plan(order)]
+    judged = split.batches(split.validation, model.config, training)
+    rules = Rules(training.clip_norm, training.validations, training.patience)
+    pulse = Pulse(progress, len(plan))
+    curve = _descend(model, batches, plan, training, rules, stage, pulse.advance, judged)
+    pulse.reach(len(plan), curve.final_loss())
+    return curve
+
+
+def refit_model(model: Gesr, split: Split, training: TrainingConfig, stage: Stage) -> Curve:
+    """Learn from the held-out rows too, once and gently: the newest weeks resemble the next most.
+
+    With as many negatives as the model was fitted with, so that its calibration stays right.
+    """
+    engaged = split.examples.rows.labels[:, 0] > 0
+    rows = thin_negatives(engaged, split.held_out, training.negatives, training.seed)
+    batches = split.batches(rows, model.config, training)
+    plan = batches.plan(np.random.default_rng(training.seed))
+    # Anew, so that a run which was killed here draws what it would have drawn.
+    torch.manual_seed(training.seed)
+    gently = replace(training, learning_rate=training.refit * training.learning_rate)
+    return _descend(model, batches, plan, gently, Rules(training.clip_norm), stage)
+
+
+def _descend(
+    model: Gesr,
+    batches: Batches,
+    plan: list[Ints],
+    training: TrainingConfig,
+    rules: Rules,
+    stage: Stage,
+    advance: Callable[[int, float], None] = lambda pieces, loss: None,
+    judged: Batches | None = None,
+) -> Curve:
+    """Take a step for each batch of a plan; leaves the model in evaluation mode, on the CPU."""
     device = pick_device()
     model.to(device)
     optimiser = torch.optim.AdamW(
         _parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True
     )
     weights = torch.tensor(model.config.task_weights, device=device)
-    judged = split.batches(split.validation, model.config, training)
     of_context = contextual(model.config.moa)
-    pulse = Pulse(progress, len(plan))
 
     def loss_at(step: int) -> Tensor:
         draw = np.random.default_rng([training.seed, step])
@@ -274,13 +317,12 @@ def fit_model(
         [one_cycle(optimiser, training.learning_rate, len(plan))],
         len(plan),
         loss_at,
-        Rules(training.clip_norm, training.validations, training.patience),
+        rules,
         stage,
-        pulse.advance,
-        (lambda: mean_loss(model, judged, weights)) if split.validation.any() else None,
+        advance,
+        (lambda: mean_loss(model, judged, weights)) if judged and judged.plan() else None,
     )
     model.cpu()
-    pulse.reach(len(plan), curve.final_loss())
     return curve
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,16 @@ import pytest
 import torch
 
 from model import checkpoints
+from model.ranker import train
+from model.ranker.inputs import Inputs
+from model.ranker.presets import configure
 from model.ranker.ranker import KIND
-from model.ranker.train import train_ranker
+from model.ranker.train import hide_context, train_ranker
 from model.schema import Schema
 from model.tables import TablesInvalid, TrainingTables
 from model.training import Options, loop
 
+HISTORY = ("product", "type")
 Trained = tuple[Path, dict[str, float]]
 
 
@@ -131,6 +136,43 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     again, whole = (checkpoints.read(folder, KIND) for folder in (tmp_path / "cut", trained[0]))
     assert again.version == whole.version
     assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+def test_held_out_visits_are_learned_from_after_they_have_judged(
+    world: TrainingTables,
+    schema: Schema,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a run that is killed meanwhile goes on where it was."""
+    config, training = configure("tiny", schema, HISTORY)
+    setup = config, replace(training, refit=0.5)
+    metrics = train_ranker(world, schema, setup, tmp_path / "whole")
+    assert {**metrics, "train_s": 0.0} == {**trained[1], "train_s": 0.0}
+    before, whole = (checkpoints.read(f, KIND).tensors for f in (trained[0], tmp_path / "whole"))
+    changed = {name for name in whole if not np.array_equal(before[name], whole[name])}
+    assert "model.moa.embedding.weight" in changed
+    assert not changed & {"calibration.slope", "calibration.offset"}
+
+    report = json.loads((tmp_path / "whole" / "report.json").read_text())
+    calls = iter(range(len(report["curves"]["fit"]["losses"]) + 2))
+
+    def hide_or_kill(*arguments: Any) -> Inputs:
+        if next(calls, None) is None:
+            raise Killed
+        return hide_context(*arguments)
+
+    options = Options(save_every_s=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "hide_context", hide_or_kill)
+        with pytest.raises(Killed):
+            train_ranker(world, schema, setup, tmp_path / "cut", options=options)
+    train_ranker(world, schema, setup, tmp_path / "cut", options=options)
+    again = json.loads((tmp_path / "cut" / "report.json").read_text())
+    assert again["curves"]["refit"]["resumed"] == [2]
+    versions = {checkpoints.read(tmp_path / name, KIND).version for name in ("whole", "cut")}
+    assert len(versions) == 1
 
 
 def test_fresh_visits_are_learned_from_a_checkpoint(
