@@ -14,6 +14,7 @@ import typer
 from monitoring.build import installed_version
 
 from .commands import (
+    ablate,
     ad,
     broker,
     demo,
@@ -47,6 +48,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(user.app, name="user")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)

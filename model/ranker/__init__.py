@@ -4,7 +4,7 @@ Owns what orders the retrieved candidates. ``gesr`` is the model read top-down, 
 learns, ``ranker`` how it serves. Retrieval, bids and the value model are others'.
 """
 
-from .backtest import ScoredVisits, VisitFeatures, backtest
+from .backtest import ScoredVisits, Trial, VisitFeatures, backtest, try_out
 from .presets import Preset, configure
 from .ranker import Ranker
 from .train import train_ranker
@@ -13,8 +13,10 @@ __all__ = [
     "Preset",
     "Ranker",
     "ScoredVisits",
+    "Trial",
     "VisitFeatures",
     "backtest",
     "configure",
     "train_ranker",
+    "try_out",
 ]

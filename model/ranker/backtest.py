@@ -1,25 +1,32 @@
 """Backtest: visits of the past scored by a trained ranker, and their features for other learners.
 
-Owns the offline reading of a checkpoint. Promises the numbers that a live request would have got
-at each visit's time. Measures and baselines are the caller's.
+Owns the offline reading of a checkpoint, and models that live for one measurement. Promises the
+numbers that a live request would have got at each visit's time. Measures and baselines are the
+caller's.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..features import Encoder
+from ..progress import Progress, silent
+from ..schema import Schema
 from ..tables import TrainingTables
+from ..training import unkept
 from .batches import Batches
+from .calibration import Platt
 from .config import RankerConfig
 from .examples import Examples
 from .matches import Floats, Ints
+from .presets import Setup
 from .ranker import Ranker
 from .signals import names
-from .train import predict
+from .train import Split, fit_model, fresh_model, predict, seeded
 
 # Groups of a batch; more of them take more memory and no less time.
 _GROUPS = 128
@@ -100,3 +107,48 @@ def backtest(ranker: Ranker, visits: VisitFeatures, chosen: Mask) -> ScoredVisit
     logits, _ = predict(ranker.model, visits.batches(chosen))
     probabilities = ranker.calibration.apply(logits[chosen])
     return ScoredVisits(visits.users[chosen], probabilities, visits.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a model that was trained to be measured once.
+
+    Attributes:
+        probabilities: [H, tasks] float32 of the held-out rows.
+        train_s: CPU seconds of the training steps, a fresh model's preparation included.
+        parameters: learned numbers beside the shared table.
+    """
+
+    probabilities: Floats
+    train_s: float
+    parameters: int
+
+
+def try_out(split: Split, setup: Setup, schema: Schema, progress: Progress = silent) -> Trial:
+    """Learn from the training rows, calibrate on the validation rows, score the held-out ones.
+
+    Nothing is written. Events of the held-out rows' time and later are history alone.
+
+    Args:
+        split: with validation rows.
+        setup: of the model and its run.
+        schema: of the examples.
+        progress: told after every step.
+    """
+    config, training = setup
+    rows = split.examples.rows
+    before_ms = int(rows.prefixes.now_ms[split.validation | split.held_out].min())
+    began_s = time.process_time()
+    with seeded(training.seed):
+        model = fresh_model(split, config, schema, before_ms)
+        fit_model(model, split, training, unkept("trial"), progress)
+        train_s = time.process_time() - began_s
+        judged = split.validation | split.held_out
+        logits, _ = predict(model, split.batches(judged, config, training))
+    calibration = Platt.fit(logits[split.validation], rows.labels[split.validation])
+    table = model.moa.embedding.weight.numel()
+    return Trial(
+        calibration.apply(logits[split.held_out]),
+        train_s,
+        sum(weights.numel() for weights in model.parameters()) - table,
+    )

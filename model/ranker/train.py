@@ -99,17 +99,13 @@ def train_ranker(
     settings = {"model": config.to_dict(), "training": asdict(training)}
     run = Run(out, _identity(tables, schema, settings, options), options)
 
-    with _seeded(training.seed):
+    with seeded(training.seed):
         split = prepare(tables, Encoder(schema), config, training, options.since_ms)
         examples = split.examples
-        model = Gesr(config, actions=len(schema.actions) + 1)
         if options.base is None:
-            events = examples.histories.events
-            # The schema's first item field names the item itself.
-            item = config.moa.history.index(schema.item_fields[0])
-            warm_start(model.moa.embedding, events.owners, events.ids[:, item])
-            model.moa.fit_signals(examples.rows.signals[split.train])
+            model = fresh_model(split, config, schema)
         else:
+            model = Gesr(config, actions=len(schema.actions) + 1)
             go_on_from(options.base, schema, model)
         fitted = run.once(
             "fitted",
@@ -251,6 +247,25 @@ def prepare(
     if training.validations and not training.validation_days:
         validation = held_out
     return Split(examples, now_ms < stop_ms, validation, held_out)
+
+
+def fresh_model(
+    split: Split, config: RankerConfig, schema: Schema, before_ms: int | None = None
+) -> Gesr:
+    """A model before its first step.
+
+    Args:
+        split, config, schema: of the run.
+        before_ms: later events do not warm the table; None lets all of them.
+    """
+    model = Gesr(config, actions=len(schema.actions) + 1)
+    events = split.examples.histories.events
+    known = slice(None) if before_ms is None else events.time_ms < before_ms
+    # The schema's first item field names the item itself.
+    item = config.moa.history.index(schema.item_fields[0])
+    warm_start(model.moa.embedding, events.owners[known], events.ids[known, item])
+    model.moa.fit_signals(split.examples.rows.signals[split.train])
+    return model
 
 
 def fit_model(
@@ -413,7 +428,7 @@ def hide_context(inputs: Inputs, share: float, signals: Sequence[int]) -> Inputs
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed torch for the block, and leave the caller's random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -62,7 +62,7 @@ class Learner:
         """
         if periods:
             network, curve = self.learn(periods, stage, held_out)
-            share = curve.kept / self._steps(periods)
+            share = curve.kept / step_count(periods, self.settings)
         else:
             network, curve, share = self._network(held_out).eval(), Curve(), 1.0
         measured, users = recall(network, held_out, self.profiles)
@@ -184,10 +184,11 @@ class Learner:
         scores = network(ads, to_device(users, device), ad_rows)
         return LOSSES[self.settings.loss](scores, worth.to(device))
 
-    def _steps(self, periods: list[Period]) -> int:
-        settings = self.settings
-        parts = [math.ceil(len(period.examples) / settings.batch) for period in periods]
-        return settings.epochs * sum(parts)
+
+def step_count(periods: list[Period], settings: RetrieverSettings) -> int:
+    """How many steps learning from periods takes."""
+    parts = [math.ceil(len(period.examples) / settings.batch) for period in periods]
+    return settings.epochs * sum(parts)
 
 
 @contextmanager

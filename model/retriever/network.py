@@ -13,6 +13,7 @@ serving call the same four methods: `weigh`, `taste`, `user_vectors`, `ad_vector
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,24 @@ _LOG_GAIN = float(np.log(5.0))
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Which terms the score has beside the towers' and the bias; all of them, except to measure
+    what one is worth. One that is left out has no weights.
+
+    Attributes:
+        ipnn: the interactions of fields.
+        taste: what the co-occurrences' factors say.
+        hits: HitMatch.
+    """
+
+    ipnn: bool = True
+    taste: bool = True
+    hits: bool = True
+
+
+@dataclass(frozen=True)
 class NetworkSettings:
-    """Widths.
+    """Widths, and the terms that have them.
 
     Attributes:
         width: k, of a field embedding.
@@ -42,6 +59,7 @@ class NetworkSettings:
         hidden: of the towers' perceptrons.
         hit_hidden: of HitMatch's networks.
         factors: R, of the co-occurrence factors.
+        terms: of the score.
     """
 
     width: int = 32
@@ -50,11 +68,18 @@ class NetworkSettings:
     hidden: int = 128
     hit_hidden: int = 24
     factors: int = 64
+    terms: Terms = Terms()
 
     @property
     def joint(self) -> int:
         """D, of the vectors whose inner product is scored: towers, IPNN, factors, bias."""
-        return self.tower + self.interactions * self.width + self.factors + 1
+        interactions = self.interactions * self.width if self.terms.ipnn else 0
+        return self.tower + interactions + (self.factors if self.terms.taste else 0) + 1
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
+        """The settings of a manifest, which has no terms if they were not known yet."""
+        return cls(**{**values, "terms": Terms(**values.get("terms", {}))})
 
 
 class Standardise(nn.Module):
@@ -99,7 +124,10 @@ class Network(nn.Module):
         self.statistics = Standardise(statistics)
         self.known = Standardise(len(COLUMNS))
         self.priors = Standardise(priors)
-        self.hits = HitMatch(fields, statistics + priors, settings.hit_hidden)
+        terms = settings.terms
+        self.hits = (
+            HitMatch(fields, statistics + priors, settings.hit_hidden) if terms.hits else None
+        )
         self.user_tower = UserTower(
             rows,
             profile_rows,
@@ -112,20 +140,26 @@ class Network(nn.Module):
         self.ad_tower = AdTower(
             rows, fields, settings.width, priors, settings.hidden, settings.tower
         )
-        self.ipnn = Ipnn(profile_fields + fields, fields, settings.interactions)
+        self.ipnn = (
+            Ipnn(profile_fields + fields, fields, settings.interactions) if terms.ipnn else None
+        )
         # Reads no embedding of the item itself: that would learn by heart how well an item sold
         # in the weeks of training, which its priors say for any week.
         self.bias = perceptron(
             fields * priors + (fields - 1) * settings.width, settings.hit_hidden, 1
         )
         self.linear_bias = nn.Linear(fields * priors, 1)
-        self.log_gain = perceptron(len(COLUMNS) + priors, settings.hit_hidden, 1)
-        for weights in self.log_gain[-1].parameters():
-            nn.init.zeros_(weights)
+        self.log_gain = None
+        if terms.taste:
+            self.log_gain = perceptron(len(COLUMNS) + priors, settings.hit_hidden, 1)
+            for weights in self.log_gain[-1].parameters():
+                nn.init.zeros_(weights)
 
     def groups(self, tower_decay: float) -> list[dict[str, Any]]:
         """All weights for an optimiser; those that tell items and users apart by name decay."""
-        decaying = nn.ModuleList((self.user_tower, self.ad_tower, self.ipnn, self.bias))
+        decaying = nn.ModuleList((self.user_tower, self.ad_tower, self.bias))
+        if self.ipnn is not None:
+            decaying.append(self.ipnn)
         named = {id(weights) for weights in decaying.parameters()}
         others = [weights for weights in self.parameters() if id(weights) not in named]
         return [
@@ -144,6 +178,8 @@ class Network(nn.Module):
         Returns:
             [K] float32.
         """
+        if self.hits is None:
+            return columns.new_zeros(len(columns))
         inputs = torch.cat((self.statistics(columns), self.priors(priors)), dim=1)
         weights: Tensor = self.hits(inputs, fields)
         return weights
@@ -157,8 +193,10 @@ class Network(nn.Module):
             sources: [I, R] float32 source factors.
 
         Returns:
-            [B, R] float32.
+            [B, R] float32; [B, 0] where the network has no such term.
         """
+        if self.log_gain is None:
+            return sources.new_zeros(users.count, 0)
         of_items = priors[users.rows[users.known]]
         inputs = torch.cat((self.known(users.known_columns), self.priors(of_items)), dim=1)
         weighted = sources[users.sources] * (_LOG_GAIN + self.log_gain(inputs)).exp()
@@ -176,15 +214,10 @@ class Network(nn.Module):
     ) -> Tensor:
         """[B, D] joint user vectors; arguments as `UserTower.embed`, taste [B, R]."""
         embedded = self.user_tower.embed(profile_rows, users, fields, rows, weights)
-        return torch.cat(
-            (
-                self.user_tower(embedded),
-                self.ipnn.user(embedded),
-                taste,
-                taste.new_ones(len(taste), 1),
-            ),
-            dim=1,
-        )
+        parts = [self.user_tower(embedded)]
+        if self.ipnn is not None:
+            parts.append(self.ipnn.user(embedded))
+        return torch.cat((*parts, taste, taste.new_ones(len(taste), 1)), dim=1)
 
     def ad_vectors(self, rows: Tensor, priors: Tensor, factors: Tensor) -> Tensor:
         """Joint ad vectors.
@@ -202,9 +235,12 @@ class Network(nn.Module):
         flat = priors.flatten(1)
         others = torch.cat((flat, embedded[:, 1:].flatten(1)), dim=1)
         bias = self.bias(others) + self.linear_bias(flat)
-        return torch.cat(
-            (self.ad_tower(embedded, priors), self.ipnn.ad(embedded), factors, bias), dim=1
-        )
+        parts = [self.ad_tower(embedded, priors)]
+        if self.ipnn is not None:
+            parts.append(self.ipnn.ad(embedded))
+        if self.log_gain is not None:
+            parts.append(factors)
+        return torch.cat((*parts, bias), dim=1)
 
     def forward(
         self, period: PeriodTensors, users: UserTensors, ad_rows: Tensor | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -95,15 +94,17 @@ class PeriodBuilder:
                 counts.add_ads(self._vocabulary.rows(ads.items), _buyers(ads, bought), weight)
         return counts.priors(), every
 
-    def build(self, at: int, cooccurrence: Cooccurrence) -> Period:
-        """The period at that position with all its examples."""
+    def build(self, at: int, cooccurrence: Cooccurrence, every_user: bool = False) -> Period:
+        """The period at that position with its buyers as examples, or with every user."""
         ads, bought = self._population.periods[at], self._bought[at]
         priors, every = self.priors(ads.start_ms)
         values = np.unique(ads.items)
         values = values[values > 0]
         value_at = positions(values, ads.items)
         examples = []
-        for user, start, end in _runs(bought.users):
+        users = np.arange(len(every)) if every_user else np.unique(bought.users)
+        starts, ends = (np.searchsorted(bought.users, users, side) for side in ("left", "right"))
+        for user, start, end in zip(users.tolist(), starts, ends, strict=True):
             profile = np.concatenate(
                 (self._population.profiles[user], self._population.contexts[user])
             )
@@ -135,13 +136,6 @@ def _labels(ads: AdPeriod, items: np.ndarray, spent: np.ndarray) -> tuple[np.nda
     at = positions(items, ads.items[:, 0])
     bought = np.flatnonzero(at >= 0)
     return bought, spent[at[bought]]
-
-
-def _runs(ascending: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Each distinct value (>= 0) with the start and end of its run."""
-    bounds = np.flatnonzero(np.diff(ascending, prepend=-1, append=-1)).tolist()
-    for start, end in pairwise(bounds):
-        yield int(ascending[start]), start, end
 
 
 def batches(

@@ -77,7 +77,7 @@ class RetrieverSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> RetrieverSettings:
         """The inverse of `to_dict`."""
         rest = dict(values)
-        network = NetworkSettings(**rest.pop("network"))
+        network = NetworkSettings.from_dict(rest.pop("network"))
         cooccurrence = CooccurrenceSettings(**rest.pop("cooccurrence"))
         return cls(network=network, cooccurrence=cooccurrence, **rest)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .device import autocast, pick_device, to_device
 from .loop import Curve, Descent, Rules, TrainingDiverged, fit, one_cycle
 from .report import Gates, Reliability, Report
-from .run import DEFAULTS, Options, Run, Stage
+from .run import DEFAULTS, Options, Run, Stage, unkept
 
 __all__ = [
     "DEFAULTS",
@@ -28,4 +28,5 @@ __all__ = [
     "one_cycle",
     "pick_device",
     "to_device",
+    "unkept",
 ]

@@ -8,6 +8,7 @@ same, and otherwise starts over and says why.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Options:
 
 
 DEFAULTS = Options()
+_UNKEPT = Options(resume=False, save_every_s=math.inf)
 
 
 class Run:
@@ -141,6 +143,11 @@ class Stage:
     def save(self, step: int, parts: Callable[[], dict[str, Any]]) -> None:
         """Keep the loop's parts, if enough time has passed since they were kept."""
         self._run._save(self.name, step, parts)
+
+
+def unkept(name: str) -> Stage:
+    """A loop of which nothing is kept on disk: it is over before a kill would cost much."""
+    return Run(Path(name), {}, _UNKEPT).stage(name)
 
 
 def _differing(left: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.ranker.batches import Batch
 from model.ranker.config import TWO_TOWER, Parts, RankerConfig
 from model.ranker.gesr import Gesr
+from model.ranker.hstu import Hstu
 from model.ranker.inputs import Inputs
 from model.ranker.presets import Preset, configure
 from model.ranker.signals import names
@@ -22,6 +23,7 @@ from model.schema import Schema
 ACTION_IDS = 3
 HISTORY = ("product", "type")
 PER_VISIT = ("rows", "prefixes", "now_s", "profile", "context", "items", "counts", "signals")
+PER_HISTORY = ("history", "actions", "values", "time_s")
 PER_CANDIDATE = ("items", "counts", "signals")
 
 Draw = Callable[..., Inputs]
@@ -88,6 +90,23 @@ def test_events_after_the_prefix_change_nothing(
         values=torch.cat([inputs.values[:, :cut], -inputs.values[:, cut:]], 1),
     )
     torch.testing.assert_close(model(other).logits, model(inputs).logits)
+
+
+def test_a_re_run_over_layers_times_window_is_the_whole(
+    model: Gesr, config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """Attention, self and cross, reaches back so far and no farther: older events are counts."""
+    inputs = draw_inputs(config)
+    whole = model(inputs).logits
+    reach = config.hstu.context
+    assert int(inputs.prefixes.max()) > reach
+    for v, prefix in enumerate(inputs.prefixes.tolist()):
+        row, newest = int(inputs.rows[v]), slice(max(prefix - reach, 0), max(prefix, 1))
+        events = {name: getattr(inputs, name)[row, newest][None] for name in PER_HISTORY}
+        visit = {name: getattr(inputs, name)[v, None] for name in PER_VISIT}
+        own = {"rows": torch.tensor([0]), "prefixes": torch.tensor([min(prefix, reach)])}
+        alone = replace(inputs, **(visit | events | own))
+        torch.testing.assert_close(model(alone).logits[0], whole[v])
 
 
 def test_ro_outputs_depend_on_no_candidate(
@@ -169,6 +188,110 @@ def test_a_model_without_a_part_learns_all_that_it_has(
     assert sum(p.numel() for p in model.parameters()) < sum(
         p.numel() for p in build(config).parameters()
     ) or parts == Parts(self_attention="last")
+
+
+def without_match(model: Gesr) -> None:
+    assert model.moa.match is not None
+    model.moa.match.register_forward_hook(lambda module, inputs, out: torch.zeros_like(out))
+
+
+def without_candidate_attention(model: Gesr) -> None:
+    assert model.moa.candidate_attention is not None
+    model.moa.candidate_attention.register_forward_hook(
+        lambda module, inputs, out: torch.zeros_like(out)
+    )
+
+
+def without_cross_attention(model: Gesr) -> None:
+    without_candidate_attention(model)
+    assert model.moa.request_attention is not None
+    model.moa.request_attention.register_forward_hook(
+        lambda module, inputs, out: torch.zeros_like(out)
+    )
+
+
+def without_self_attention(model: Gesr) -> None:
+    model.moa._attend = lambda hstu, tokens, events, inputs: torch.zeros_like(tokens)
+
+
+def without_target(model: Gesr) -> None:
+    """U_self[-1] of each visit's own history, alone and through the dense layers, for everybody."""
+
+    def attend(hstu: Hstu, tokens: Tensor, events: Tensor, inputs: Inputs) -> Tensor:
+        out = torch.zeros_like(tokens)
+        for v, (row, prefix) in enumerate(zip(inputs.rows, inputs.prefixes, strict=True)):
+            if prefix:
+                alone, time_s = events[row, None, :prefix], inputs.time_s[row, None, :prefix]
+                out[v] = hstu.rows(alone, time_s)[0, -1]
+        return out
+
+    model.moa._attend = attend
+
+
+def without_gates(model: Gesr) -> None:
+    for branch in model.overarch.gated:
+        branch.register_forward_hook(lambda module, inputs, out: (torch.zeros_like(out[0]), out[1]))
+
+
+@pytest.mark.parametrize(
+    ("parts", "replaced"),
+    [
+        (Parts(match=False), without_match),
+        (Parts(cross_attention="request"), without_candidate_attention),
+        (Parts(cross_attention="none"), without_cross_attention),
+        (Parts(self_attention="none"), without_self_attention),
+        (Parts(self_attention="last"), without_target),
+    ],
+)
+def test_a_model_without_a_part_is_gesr_with_its_output_replaced(
+    config: RankerConfig, draw_inputs: Draw, parts: Parts, replaced: Callable[[Gesr], None]
+) -> None:
+    """Of the same weights: so that an ablation measures the part and nothing else."""
+    whole, ablated = build(config), build(replace(config, parts=parts))
+    ablated.load_state_dict(whole.state_dict(), strict=False)
+    inputs = draw_inputs(config)
+    assert not torch.allclose(ablated(inputs).logits, whole(inputs).logits), "the part is idle"
+    replaced(whole)
+    torch.testing.assert_close(ablated(inputs).logits, whole(inputs).logits)
+
+
+def test_without_signals_t_match_is_that_of_counts_alone(
+    config: RankerConfig, draw_inputs: Draw
+) -> None:
+    whole, ablated = build(config), build(replace(config, parts=Parts(signals=False)))
+    assert whole.moa.match is not None
+    assert ablated.moa.match is not None
+    first = "moa.match.mlp.0.weight"
+    state = whole.state_dict()
+    counted = ablated.state_dict()[first].shape[1]
+    ablated.load_state_dict(state | {first: state[first][:, :counted]}, strict=False)
+    with torch.no_grad():
+        whole.moa.match.mlp[0].weight[:, counted:] = 0.0
+    inputs = draw_inputs(config)
+    torch.testing.assert_close(ablated(inputs).logits, whole(inputs).logits)
+
+
+def test_without_mlpg_one_plain_mlp_reads_what_all_branches_read(
+    config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """Its main logits with weights of 0 for what the branches read are the whole's main logits."""
+    whole, ablated = build(config), build(replace(config, parts=Parts(gates=False)))
+    first = "overarch.main.mlp.0.weight"
+    state, wider = whole.state_dict(), ablated.state_dict()[first]
+    own = state[first].shape[1]
+    assert wider.shape[1] - own == 4 * config.moa.width, "target, T_match and summary"
+    placed = torch.zeros_like(wider)
+    placed[:, :own] = state[first]
+    ablated.load_state_dict(
+        {name: value for name, value in state.items() if ".gated." not in name} | {first: placed}
+    )
+    inputs = draw_inputs(config)
+    assert not torch.allclose(ablated(inputs).logits, whole(inputs).logits)
+    without_gates(whole)
+    torch.testing.assert_close(ablated(inputs).logits, whole(inputs).logits)
+    with torch.no_grad():
+        ablated.overarch.main.mlp[0].weight[:, own:] = 1.0
+    assert not torch.allclose(ablated(inputs).logits, whole(inputs).logits), "it reads them"
 
 
 def test_without_target_awareness_all_candidates_get_what_the_newest_event_has_seen(
