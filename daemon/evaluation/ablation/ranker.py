@@ -30,8 +30,10 @@ from ..ranking import ENGAGE, PRESET, judge
 from .sources import identity
 from .study import ByUser, Figure, Outcome
 
-# Of the households, so many learn and calibrate: one in four. Twice as many are measured on.
-_LEARNING, _MEASURED = 4, 2
+# Of the households, one in so many learns and calibrates, and twice as many are measured on.
+_LEARNING = 4
+# Long histories cost more, and lengths differ by more than parts.
+_LEARNING_LENGTHS = 8
 # Batches of the preset would be too few steps for a quarter of its rows.
 _GROUPS = 48
 _LENGTHS = (50, 100, 200, 500, 1000)
@@ -74,13 +76,14 @@ _PARTS: Final[Mapping[str, tuple[Parts, str]]] = {
 
 @dataclass(frozen=True)
 class RankerStudy:
-    """Setups of one ranker; see ``Study``."""
+    """Setups of one ranker, and one household in how many learns; see ``Study``."""
 
     name: str
     reference: str
     setups: Mapping[str, Setup]
     systems: Mapping[str, str]
     about: str
+    learning: int
 
     figures = (
         Figure("ne", "normalised entropy", "nats/nats", falls=True),
@@ -92,7 +95,7 @@ class RankerStudy:
         return {
             **identity("ranker"),
             "data": _data().tables.fingerprint(),
-            "households": [_LEARNING, _MEASURED],
+            "learning": self.learning,
         }
 
     def identity(self, system: str) -> Mapping[str, Any]:
@@ -103,7 +106,7 @@ class RankerStudy:
     def run(self, system: str, seed: int, progress: Progress) -> Outcome:
         """See ``Study``."""
         config, training = self.setups[system]
-        split = _split(config.moa)
+        split = _split(config.moa, self.learning)
         trial = try_out(split, (config, replace(training, seed=seed)), SCHEMA, progress)
         rows, held_out = split.examples.rows, split.held_out
         judged = judge(
@@ -131,7 +134,8 @@ def of_parts() -> RankerStudy:
             name: (replace(config, parts=parts), training) for name, (parts, _) in _PARTS.items()
         },
         systems={name: what for name, (_, what) in _PARTS.items()},
-        about=_about("All systems have the sizes of preset `small`."),
+        about=_about("All systems have the sizes of preset `small`.", _LEARNING),
+        learning=_LEARNING,
     )
 
 
@@ -158,17 +162,19 @@ def of_history() -> RankerStudy:
             "other: match counts count them, and both kinds of attention reach back over them "
             f"(2 layers with a window of L / 2). With stochastic length (alpha {_ALPHA}) training "
             "samples histories; measuring reads them whole. Half of the households have more than "
-            "400 events in the year."
+            "400 events in the year.",
+            _LEARNING_LENGTHS,
         ),
+        learning=_LEARNING_LENGTHS,
     )
 
 
-def _about(more: str) -> str:
+def _about(more: str, learning: int) -> str:
     return (
         f"Learned from the hard set's weeks 10 to {VALIDATE_WEEK - 1} of one household in "
-        f"{_LEARNING}, in one pass of batches of {_GROUPS} groups, calibrated on weeks "
+        f"{learning}, in one pass of batches of {_GROUPS} groups, calibrated on weeks "
         f"{VALIDATE_WEEK} to {TEST_WEEK - 1} of the same and measured on the test weeks, "
-        f"{TEST_WEEK} to 53, of one household in {_MEASURED}. {more}"
+        f"{TEST_WEEK} to 53, of one household in {learning // 2}. {more}"
     )
 
 
@@ -197,12 +203,12 @@ def _data() -> HardSet:
 
 # One: the slice of a history length is big, and its systems run one after another.
 @lru_cache(1)
-def _split(moa: MoaConfig) -> Split:
+def _split(moa: MoaConfig, learning: int) -> Split:
     """The slice as examples, with the features of a configuration."""
     data = _data()
     household = data.tables.visits["user_id"].to_numpy()
-    kept: NDArray[np.bool_] = (household % _LEARNING == 0) & ~data.test
-    kept |= (household % _MEASURED == 0) & data.test
+    kept: NDArray[np.bool_] = (household % learning == 0) & ~data.test
+    kept |= (household % (learning // 2) == 0) & data.test
     config = replace(_base()[0], moa=moa)
     examples = Examples.from_tables(data.tables, Encoder(SCHEMA), config, kept)
     now_ms = examples.rows.prefixes.now_ms

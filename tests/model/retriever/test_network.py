@@ -182,3 +182,10 @@ def test_every_weight_is_optimised_once_and_statistics_never_decay(schema: Schem
     assert id(network.user_tower.history.weight) in decaying
     assert not decaying & {id(weights) for weights in network.hits.parameters()}
     assert not decaying & {id(weights) for weights in network.log_gain.parameters()}
+
+
+def test_settings_from_before_there_were_terms_have_all_of_them() -> None:
+    """So that older checkpoints are served on."""
+    older = TINY.to_dict()
+    del older["network"]["terms"]
+    assert RetrieverSettings.from_dict(older) == TINY
