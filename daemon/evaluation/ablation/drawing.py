@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 _DPI = 110
 _OURS, _OTHER, _WORSE, _GREY = "#1b6ca8", "#e08a1e", "#b5363b", "#8a8f98"
-# Differences of parts that are worth little are drawn to scale: up to so many times the median of
-# all differences; a longer one ends in an arrow, with its number beside it.
+# Differences up to so many times their median are drawn to scale; one beyond becomes an arrow with
+# its number, or what other parts are worth would not be seen.
 _SCALE = 6.0
 
 
@@ -35,7 +35,10 @@ def draw(summary: Summary, title: str) -> bytes:
     history = summary.study.name == "history"
     height = 3.8 if history else 1.9 + 0.34 * len(systems)
     canvas = Canvas(figsize=(12.0, height), layout="constrained")
-    canvas.suptitle(f"{title}; mean of {summary.seeds} seeds, intervals of 95%", fontsize=12)
+    canvas.suptitle(
+        f"{title}; mean of {summary.seeds} seeds, intervals of {INTERVAL:g} standard errors",
+        fontsize=12,
+    )
     figures = summary.study.figures
     if history:
         axes = canvas.subplots(1, len(figures) + 1, squeeze=False)[0]
@@ -47,7 +50,7 @@ def draw(summary: Summary, title: str) -> bytes:
         axes = canvas.subplots(1, len(figures), sharey=True, squeeze=False)[0]
         for ax, figure in zip(axes, figures, strict=True):
             _differences(ax, summary, figure)
-        axes[0].set_yticks(range(len(systems)), [name.replace("_", " ") for name in systems])
+        axes[0].set_yticks(range(len(systems)), [_words(name) for name in systems])
         axes[0].invert_yaxis()
     for ax in axes:
         ax.grid(alpha=0.25, axis="both" if history else "x")
@@ -58,65 +61,78 @@ def draw(summary: Summary, title: str) -> bytes:
 
 
 def _differences(ax: Axes, summary: Summary, figure: Figure) -> None:
-    """Each system less the reference; right of zero is better."""
+    """How much better than the reference each system is, and its figure at the right."""
     sign = -1.0 if figure.falls else 1.0
-    measured = summary.figures[figure.axis]
-    end = _end([abs(one.less.value) for one in measured.values() if one.less is not None])
-    for row, one in enumerate(measured.values()):
-        label = f"{one.mean.value:.4f}"
-        if one.less is None:
-            ax.plot(0.0, row, "D", color=_GREY)
+    measured = list(summary.figures[figure.axis].values())
+    better = [Mean(0.0, 0.0, 0) if one.less is None else one.less for one in measured]
+    better = [Mean(sign * less.value, less.spread, less.n) for less in better]
+    low, high = _limits(better)
+    for row, (one, less) in enumerate(zip(measured, better, strict=True)):
+        reach = INTERVAL * less.spread
+        color = _WORSE if less.value + reach < 0 else _OURS if less.value - reach > 0 else _GREY
+        ax.text(1.02, row, f"{one.mean.value:.4f}", transform=ax.get_yaxis_transform(), va="center")
+        if low <= less.value <= high:
+            ax.errorbar(less.value, row, xerr=reach, fmt="o", color=color, capsize=3)
         else:
-            at, reach = sign * one.less.value, INTERVAL * one.less.spread
-            color = _WORSE if at + reach < 0 else _OURS if at - reach > 0 else _GREY
-            if abs(at) > end:
-                tip = end if at > 0 else -end
-                ax.annotate(
-                    f"{at:+.3f}",
-                    (tip, row),
-                    (tip * 0.62, row),
-                    color=color,
-                    va="center",
-                    ha="center",
-                    arrowprops={"arrowstyle": "->", "color": color},
-                )
-            else:
-                ax.errorbar(at, row, xerr=reach, fmt="o", color=color, capsize=3)
-        ax.text(1.01, row, label, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+            tip, from_tip = (low, 1) if less.value < low else (high, -1)
+            ax.annotate(
+                f"{less.value:+.3f}",
+                (tip, row),
+                (tip + from_tip * 0.14 * (high - low), row),
+                color=color,
+                va="center",
+                ha="left" if from_tip > 0 else "right",
+                arrowprops={"arrowstyle": "->", "color": color},
+            )
     ax.axvline(0.0, color=_GREY, linewidth=1)
-    ax.set_xlim(-1.12 * end, 1.12 * end)
-    ax.set_title(f"{figure.title} (at the right), {'less' if figure.falls else 'more'} is better")
-    ax.set_xlabel(f"better than {summary.study.reference.replace('_', ' ')} by")
+    ax.set_xlim(low, high)
+    ax.set_ylim(-0.6, len(measured) - 0.4)
+    ax.set_title(f"{figure.title}, {'lower' if figure.falls else 'higher'} is better")
+    ax.set_xlabel(f"better than {_words(summary.study.reference)} by; its value at the right")
 
 
-def _end(differences: list[float]) -> float:
-    """Where the axis ends: beyond all differences but those that would hide the others."""
-    shown = [value for value in differences if value <= _SCALE * float(np.median(differences))]
-    return 1.3 * max(shown)
+def _limits(better: list[Mean]) -> tuple[float, float]:
+    """Ends of an axis with zero and all intervals, but for those that would hide the others."""
+    typical = float(np.median([abs(one.value) for one in better if one.n]))
+    shown = [one for one in better if abs(one.value) <= _SCALE * typical]
+    low = min(one.value - INTERVAL * one.spread for one in shown)
+    high = max(one.value + INTERVAL * one.spread for one in shown)
+    margin = 0.08 * (high - low)
+    # An arrow on a side with nothing else needs room.
+    beyond = [one.value for one in better if abs(one.value) > _SCALE * typical]
+    room = 0.35 * (high - low)
+    low = min(low - margin, -room if min(beyond, default=0.0) < 0 else 0.0)
+    high = max(high + margin, room if max(beyond, default=0.0) > 0 else 0.0)
+    return low, high
 
 
 def _by_length(ax: Axes, summary: Summary, figure: Figure) -> None:
-    """A line over history lengths, and one with stochastic length."""
+    """A line over history lengths, and one with stochastic length.
+
+    Intervals are those of the difference from the reference: what all lengths find hard is none.
+    """
     for name, points in _lines(summary.figures[figure.axis]).items():
-        lengths = sorted(points)
-        means = [points[length].mean for length in lengths]
-        _line(ax, name, lengths, means)
-    ax.set(xlabel="newest events that are known", title=f"{figure.title}")
+        means = {
+            length: Mean(one.mean.value, 0.0 if one.less is None else one.less.spread, one.mean.n)
+            for length, one in points.items()
+        }
+        _line(ax, name, means)
+    ax.set_title(f"{figure.title}, {'lower' if figure.falls else 'higher'} is better")
 
 
 def _cost(ax: Axes, summary: Summary) -> None:
     for name, points in _lines(summary.train_s).items():
-        lengths = sorted(points)
-        _line(ax, name, lengths, [points[length] for length in lengths])
-    ax.set(xlabel="newest events that are known", title="CPU seconds of a training")
+        _line(ax, name, points)
+    ax.set_title("CPU seconds of a training")
     ax.set_ylim(bottom=0)
 
 
-def _line(ax: Axes, name: str, lengths: list[int], means: list[Mean]) -> None:
+def _line(ax: Axes, name: str, means: Mapping[int, Mean]) -> None:
+    lengths = sorted(means)
     ax.errorbar(
         lengths,
-        [mean.value for mean in means],
-        yerr=[INTERVAL * mean.spread for mean in means],
+        [means[length].value for length in lengths],
+        yerr=[INTERVAL * means[length].spread for length in lengths],
         fmt="o-" if name == "whole" else "s--",
         color=_OURS if name == "whole" else _OTHER,
         capsize=3,
@@ -125,6 +141,11 @@ def _line(ax: Axes, name: str, lengths: list[int], means: list[Mean]) -> None:
     ax.set_xscale("log")
     ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
     ax.minorticks_off()
+    ax.set_xlabel("newest events that are known")
+
+
+def _words(system: str) -> str:
+    return system.replace("_", " ")
 
 
 def _lines(by_system: Mapping[str, T]) -> dict[str, dict[int, T]]:

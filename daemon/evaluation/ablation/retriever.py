@@ -45,7 +45,7 @@ class RetrieverStudy:
     """Terms of one retriever's score; see ``Study``."""
 
     name: str = "retriever"
-    reference: str = "dt_ipnn_hitmatch"
+    reference: str = "dt"
 
     figures = (
         Figure("recall@100/all", "Recall@100, all items", "share"),
