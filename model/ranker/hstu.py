@@ -108,17 +108,18 @@ class HstuLayer(nn.Module):
         """Run the history rows, in chunks of W that see their own chunk and the one before.
 
         Args:
-            x: [B, S, D], S a multiple of W.
+            x: [B, S, D], S a multiple of W; or one chunk of fewer.
             buckets: [B, S / W, W, 2W] time buckets, see ``Hstu.history_buckets``.
 
         Returns:
             [B, S, D], and the keys and values that later rows and candidates read.
         """
         gate, value, query, key = self._project(x)  # [B, S, h, v | v | q | q]
-        chunks = (x.shape[0], -1, self.window, self.heads)
+        chunk = buckets.shape[2]
+        chunks = (x.shape[0], -1, chunk, self.heads)
         query = query.reshape(*chunks, query.shape[-1])  # [B, C, W, h, q]
         keys, values = (_with_previous(t.reshape(*chunks, t.shape[-1])) for t in (key, value))
-        distance, mask = band(self.window, query.shape[1], x.device)
+        distance, mask = band(chunk, query.shape[1], x.device)
         scores = torch.einsum("bcihq,bcjhq->bchij", query, keys)  # [B, C, h, W, 2W]
         bias = self.bias(distance, buckets)  # [B, C, W, 2W, h]
         weights = self._weigh(scores + bias.movedim(-1, 2)) * mask[:, None]
@@ -138,13 +139,13 @@ class HstuLayer(nn.Module):
         Args:
             x: [V, G, D].
             memory: this layer's, of the whole histories.
-            windows: size W.
+            windows: size W, or less where no prefix is as long.
             buckets: [V, W] time buckets from each event to the visit.
         """
         gate, value, query, key = self._project(x)  # [V, G, h, v | v | q | q]
         keys, values = windows.gather(memory.keys), windows.gather(memory.values)  # [V, W, h, .]
         # The newest event is at distance 1: a candidate stands right after its prefix.
-        distance = torch.arange(self.window, 0, -1, device=x.device)
+        distance = torch.arange(buckets.shape[1], 0, -1, device=x.device)
         bias = self.bias(distance, buckets).movedim(-1, 1)[:, :, None]  # [V, h, 1, W]
         scores = torch.einsum("nghq,nwhq->nhgw", query, keys)
         weights = self._weigh(scores + bias) * windows.mask[:, None, None]
@@ -188,10 +189,7 @@ class Hstu(nn.Module):
             tokens: [B, S, D], any S.
             time_s: [B, S] float64 seconds, not decreasing within a history.
         """
-        events = tokens.shape[1]
-        pad = -events % self.window
-        x = nn.functional.pad(tokens, (0, 0, 0, pad))
-        buckets = self.history_buckets(nn.functional.pad(time_s, (0, pad)))
+        x, buckets = self._chunks(tokens, time_s)
         *inner, last = self.stack
         memory = []
         for layer in inner:
@@ -201,13 +199,10 @@ class Hstu(nn.Module):
 
     def rows(self, tokens: Tensor, time_s: Tensor) -> Tensor:
         """What each event has seen when the stack is done, as in ``remember``. [B, S, D]."""
-        events = tokens.shape[1]
-        pad = -events % self.window
-        x = nn.functional.pad(tokens, (0, 0, 0, pad))
-        buckets = self.history_buckets(nn.functional.pad(time_s, (0, pad)))
+        x, buckets = self._chunks(tokens, time_s)
         for layer in self.stack:
             x, _ = layer.history(x, buckets)
-        return x[:, :events]
+        return x[:, : tokens.shape[1]]
 
     def attend(
         self,
@@ -223,7 +218,7 @@ class Hstu(nn.Module):
             tokens: [V, G, D].
             memory: of ``remember``.
             time_s: [B, S] float64, as given to ``remember``.
-            windows: size W.
+            windows: size W, or less where no prefix is as long.
             now_s: [V] float64, the visits' times.
 
         Returns:
@@ -235,9 +230,16 @@ class Hstu(nn.Module):
             x = layer.candidates(x, remembered, windows, buckets)
         return x
 
-    def history_buckets(self, time_s: Tensor) -> Tensor:
+    def _chunks(self, tokens: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor]:
+        """Histories padded to whole chunks, and their buckets; one within the window is a chunk."""
+        chunk = min(self.window, tokens.shape[1])
+        pad = -tokens.shape[1] % chunk
+        buckets = self.history_buckets(nn.functional.pad(time_s, (0, pad)), chunk)
+        return nn.functional.pad(tokens, (0, 0, 0, pad)), buckets
+
+    def history_buckets(self, time_s: Tensor, chunk: int) -> Tensor:
         """Buckets of each row's own time against its band. [B, S] -> [B, S / W, W, 2W]."""
-        chunks = time_s.unflatten(1, (-1, self.window))  # [B, C, W]
+        chunks = time_s.unflatten(1, (-1, chunk))  # [B, C, W]
         return time_bucket((chunks[..., None] - _with_previous(chunks)[:, :, None]).float())
 
 

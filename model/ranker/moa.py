@@ -95,8 +95,10 @@ class MixtureOfAttentions(nn.Module):
         none = torch.zeros_like(item)
         match = none if self.match is None else self.match(inputs.counts, inputs.signals)
 
-        # The history right before each visit, as seen by cross- and by self-attention.
-        far = Windows.before(inputs.rows, inputs.prefixes, self.memory)
+        # The history right before each visit, as seen by cross- and by self-attention: no further
+        # back than the longest of the batch, which training may have thinned.
+        longest = events.shape[1]
+        far = Windows.before(inputs.rows, inputs.prefixes, min(self.memory, longest))
         crossed, summary = none, none[:, 0]
         if self.candidate_attention is not None:
             crossed = self.candidate_attention(
@@ -127,7 +129,8 @@ class MixtureOfAttentions(nn.Module):
     def _attend(self, hstu: Hstu, tokens: Tensor, events: Tensor, inputs: Inputs) -> Tensor:
         """[V, G, D] candidates and [B, S, D] events -> [V, G, D]."""
         if self.self_attention == "target":
-            near = Windows.before(inputs.rows, inputs.prefixes, self.window)
+            size = min(self.window, events.shape[1])
+            near = Windows.before(inputs.rows, inputs.prefixes, size)
             memory = hstu.remember(events, inputs.time_s)
             return hstu.attend(tokens, memory, inputs.time_s, near, inputs.now_s)
         newest = (inputs.prefixes - 1).clamp(min=0)

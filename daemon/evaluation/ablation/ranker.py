@@ -187,11 +187,18 @@ def _base() -> Setup:
 
 
 def _reading(config: RankerConfig, length: int) -> RankerConfig:
-    """The configuration for histories of at most so many events."""
+    """The configuration for histories of at most so many events, without unread signals."""
     window = length // config.hstu.layers
     return replace(
         config,
-        moa=replace(config.moa, max_events=length),
+        moa=replace(
+            config.moa,
+            max_events=length,
+            popular=(),
+            answered=(),
+            answered_in=(),
+            affinity=None,
+        ),
         hstu=replace(config.hstu, window=window, normaliser=float(window)),
     )
 

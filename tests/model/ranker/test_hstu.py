@@ -82,6 +82,24 @@ def test_chunked_attention_equals_one_dense_masked_sequence(
     )
 
 
+@pytest.mark.parametrize("events", [1, 2, 3, 4, 5])
+def test_histories_within_the_window_cost_their_own_length_and_are_the_same(
+    hstu: Hstu, history: tuple[torch.Tensor, torch.Tensor], events: int
+) -> None:
+    """What stochastic length saves: neither chunks nor windows are padded to W."""
+    tokens, time_s = (one[:, :events] for one in history)
+    targets = torch.randn(1, CANDIDATES, WIDTH).double()
+    rows, prefixes = torch.zeros(1, dtype=torch.int64), torch.tensor([events])
+    windows = Windows.before(rows, prefixes, min(events, CONFIG.window))
+    now_s = torch.tensor([4_000_000.0], dtype=torch.float64)
+    memory = hstu.remember(tokens, time_s)
+    assert memory[0].keys.shape[1] == (events if events <= CONFIG.window else 2 * CONFIG.window)
+    torch.testing.assert_close(
+        hstu.attend(targets, memory, time_s, windows, now_s)[0],
+        full_attention(hstu, tokens[0], time_s[0], targets[0]),
+    )
+
+
 def test_history_rows_never_depend_on_what_comes_after_them(
     hstu: Hstu, history: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
