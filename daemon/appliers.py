@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ from stream.topics import ADS, ADS_CONTROL, USER_EVENTS
 from .clock import Clock, wall_ms
 from .index_writer import IndexWriter
 from .models import Models
+from .scanning.ads import AdScan
 from .translate import AdColumns, delivery_batch
 
 Record = TypeVar("Record")
@@ -119,12 +120,29 @@ class AdsApplier:
         self._writer = writer
         self._models = models
         self._default = default
+        self._scan = AdScan(writer.features, models, default)
 
     def decode(self, messages: Sequence[Message], fetched_ms: int) -> Batch[AdBatch]:
         """Read ads and deletions, and embed them; features never seen before are numbered."""
+        scanned, places = self._scan.read(messages)
+        if len(places) == len(messages):
+            written_ms = [message.timestamp for message in messages]
+            return Batch(scanned, written_ms, [], 0, fetched_ms, wall_ms())
+        left = np.delete(np.arange(len(messages)), places).tolist()
         columns = AdColumns(self._writer.features, self._models)
         decode = partial(decode_ad, default=self._default)
-        return _decode(decode, messages, fetched_ms, columns.add, columns.batch)
+        rest = [messages[place] for place in left]
+        others = _decode(decode, rest, fetched_ms, columns.add, columns.batch)
+        if not len(places):
+            return others
+        rejected = {id(message) for message, _ in others.rejected}
+        kept = [place for place in left if id(messages[place]) not in rejected]
+        order = np.argsort(np.concatenate((places, np.array(kept, np.int64))))
+        return replace(
+            others,
+            content=AdBatch.joined([scanned, others.content], order),
+            written_ms=[messages[place].timestamp for place in sorted((*places.tolist(), *kept))],
+        )
 
     def apply(self, batch: Batch[AdBatch], next_offsets: Mapping[int, int]) -> None:
         """Upsert, delete, publish, and say how fresh that was."""

@@ -47,6 +47,13 @@ class FeatureMap:
             self._map(dictionary.key(feature_id), feature_id)
         self._mapped = len(dictionary)
 
+    def __len__(self) -> int:
+        return len(self._dictionary)
+
+    def key(self, feature_id: int) -> str:
+        """The exact key of a feature, `field=value`."""
+        return self._dictionary.key(feature_id)
+
     def of_field(self, field: str) -> FieldMap:
         """The ids of the field's features by value; `map[value]` numbers a new one."""
         known = self._by_field.get(field)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Bool, Float32, Float64, Int8, Int32, Int64, UInt8
+from .columns import NO_GROUP
 from .errors import InvalidBatch
 from .targeting import Targeting
 
@@ -64,6 +65,43 @@ class AdBatch:
 
     def __len__(self) -> int:
         return len(self.ad_ids)
+
+    @staticmethod
+    def joined(batches: Sequence["AdBatch"], rows: Int64) -> "AdBatch":
+        """Records of several batches as one batch.
+
+        Args:
+            batches: with equal widths.
+            rows: which records in which order, counted through all batches.
+        """
+        starts, ends = [], []
+        features = 0
+        for batch in batches:
+            starts.append(batch.feature_offsets[:-1] + features)
+            ends.append(batch.feature_offsets[1:] + features)
+            features += len(batch.feature_ids)
+        begins = np.concatenate(starts)[rows]
+        counts = np.concatenate(ends)[rows] - begins
+        offsets = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(counts, out=offsets[1:])
+        taken = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)
+        targeting = [rule_set for batch in batches for rule_set in batch.targeting]
+        groups = [
+            np.full(len(batch), NO_GROUP, np.int32) if batch.groups is None else batch.groups
+            for batch in batches
+        ]
+        return AdBatch(
+            ad_ids=np.concatenate([batch.ad_ids for batch in batches])[rows],
+            versions=np.concatenate([batch.versions for batch in batches])[rows],
+            deleted=np.concatenate([batch.deleted for batch in batches])[rows],
+            feature_offsets=offsets,
+            feature_ids=np.concatenate([batch.feature_ids for batch in batches])[taken],
+            weights=np.concatenate([batch.weights for batch in batches])[taken],
+            embeddings=np.concatenate([batch.embeddings for batch in batches])[rows],
+            payload=np.concatenate([batch.payload for batch in batches])[rows],
+            targeting=[targeting[row] for row in rows.tolist()],
+            groups=np.concatenate(groups)[rows],
+        )
 
     def check(self, embedding_width: int, payload_width: int, feature_count: int) -> None:
         """Raise InvalidBatch unless the batch fits itself and the index."""

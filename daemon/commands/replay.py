@@ -15,7 +15,6 @@ from stream.settings import Kafka
 from ..clones import WithClones
 from ..datasets import complete_journey as journey
 from ..datasets import mapping
-from ..datasets.recording import MappedRecording
 from ..failure import Failed
 from ..progress import replay_bar
 from ..replay import Recording, Replay
@@ -75,6 +74,9 @@ def replay(
             if data is None:
                 recording = journey.Recording(kafka, from_week, to_week)
             else:
+                # Brings pandas, which no other verb's start has to wait for.
+                from ..datasets.recording import MappedRecording
+
                 start_ms = options.time_ms(start, "--start")
                 recording = MappedRecording(kafka, mapping.load(data), start_ms)
     except journey.DatasetMissing as error:
