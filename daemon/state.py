@@ -15,12 +15,20 @@ from typing import Any
 import gpuindex
 from gpuindex.shard import ShardKind
 from monitoring.build import record_build
-from monitoring.metrics import HISTORY_USERS, INDEX_ADS, INDEX_BYTES, INDEX_EPOCH, SHARD_KINDS
+from monitoring.metrics import (
+    HISTORY_BYTES,
+    HISTORY_USERS,
+    INDEX_ADS,
+    INDEX_BYTES,
+    INDEX_EPOCH,
+    SHARD_KINDS,
+)
 from stream.histories import HistoryStore
 from stream.topics import USER_EVENTS
 
 from . import digests
 from .clock import Clock
+from .histories import EncodedHistories
 from .index_writer import IndexWriter
 from .models import Models
 from .requests import RequestDesk
@@ -38,6 +46,7 @@ class State:
     models: Models
     writer: IndexWriter
     store: HistoryStore
+    histories: EncodedHistories
     scorer: Scorer
     desk: RequestDesk
 
@@ -83,6 +92,7 @@ class State:
         """Let metrics be read from it; `device` is what searches."""
         record_build(device)
         HISTORY_USERS.set_function(self.store.users)
+        HISTORY_BYTES.set_function(lambda: self.histories.size_bytes)
         INDEX_EPOCH.set_function(lambda: self.writer.published.view.epoch)
         for kind in SHARD_KINDS:
             INDEX_ADS.labels(kind).set_function(partial(self._ads, kind))

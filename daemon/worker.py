@@ -22,7 +22,6 @@ from aiohttp import web
 from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
 from monitoring.loop import watch_event_loop
-from monitoring.metrics import HISTORY_BYTES
 from stream import topics
 from stream.formats import FORMATS
 from stream.histories import HistoryStore
@@ -93,6 +92,8 @@ class Worker:
         self._membership: Membership | None = None
         self._kafka = cluster.kafka(settings.kafka, settings.kafka.group)
         self._clock: Clock = WallClock() if settings.clock.mode == "wall" else ReplayClock()
+        self._expiry = Expiry(self._clock, settings.history.max_age_days)
+        self._publisher = Publisher(self._kafka)
         self._lag = LagTracker()
         self._applied = Applied(self._lag)
         self._intake = IntakeThread()
@@ -233,44 +234,15 @@ class Worker:
             await topics.ensure(self._kafka)
             origin = await Origin.find(self._kafka)
             origin.claim(settings.worker_folder)
-            stack.callback(self._intake.close)
-            loaded = await self._intake.run(models.load, settings)
-            writer = await self._intake.run(
-                IndexWriter.open, settings, loaded, self._clock, self._device, origin
-            )
             source = origin.source(USER_EVENTS)
-            store = HistoryStore.open(
-                settings.worker_folder / HISTORIES, settings.history.events, source
-            )
-            stack.callback(store.close)
-            publisher = Publisher(self._kafka)
-            await publisher.start()
-            stack.push_async_callback(_stop_in_time, "publisher", publisher.stop)
-            expiry = Expiry(self._clock, settings.history.max_age_days)
-            histories = self._histories(loaded, store)
-            scorer = self._scorer(loaded, writer, store, histories, expiry)
-            desk = RequestDesk(
-                scorer,
-                self.readiness,
-                publisher,
-                Rejections(SCORE_REQUESTS, settings.deadletters.score_requests, publisher),
-                self._applied,
-                self._kafka,
-                settings.scoring,
-                FORMATS[settings.formats.score_requests],
-                FORMATS[settings.impressions.format],
-            )
-            self._state = state = State(self._clock, loaded, writer, store, scorer, desk)
-            stack.callback(self._close_state)
-            state.export(self._device)
-            await self._intake.run(state.warm)
-            _calm_garbage_collector()
+            state = await self._open(stack, origin)
+            store, desk = state.store, state.desk
             self.readiness.mark_started()
 
             # Batches in work are applied before the histories are closed.
             stack.push_async_callback(_stop_in_time, "intake", self._intake.idle)
             checkpoints = Checkpoints(store, self._intake, self._kafka, source, settings.history)
-            forget = partial(desk.between_scores, histories.forget_changed)
+            forget = partial(desk.between_scores, state.histories.forget_changed)
             departures = Departures(store, checkpoints, forget)
             events_reader = TopicReader(self._kafka, [self._kafka.topic(USER_EVENTS)], only=())
             loops = Loops(
@@ -282,11 +254,11 @@ class Worker:
                 self._lag,
                 self._applied,
                 self._clock,
-                publisher,
+                self._publisher,
             )
             stack.push_async_callback(_stop_in_time, "readers", loops.stop)
-            self._ingest = await loops.start(state, events_reader, expiry, departures.note)
-            stack.push_async_callback(self._snapshot, writer)
+            self._ingest = await loops.start(state, events_reader, self._expiry, departures.note)
+            stack.push_async_callback(self._snapshot, state.writer)
             stack.push_async_callback(_stop_in_time, "checkpoints", checkpoints.close)
             membership = Membership(
                 settings,
@@ -300,9 +272,9 @@ class Worker:
                 checkpoints,
                 departures,
                 desk,
-                publisher,
+                self._publisher,
                 self._clock,
-                expiry,
+                self._expiry,
                 partial(catch_up, self._ingest[-1], partial(self._replaying, USER_EVENTS)),
                 partial(self._replayed, USER_EVENTS),
             )
@@ -313,7 +285,7 @@ class Worker:
             group.create_task(self._part("watchdog", watching.run()))
             group.create_task(self._part("event loop watch", watch_event_loop()))
             group.create_task(self._part("Kafka contact", self._contact.run(origin.check)))
-            group.create_task(self._part("snapshots", self._snapshots(writer)))
+            group.create_task(self._part("snapshots", self._snapshots(state.writer)))
             for ingest in self._ingest:
                 group.create_task(self._part(ingest.applier.topic, ingest.run()))
                 if ingest.applier.topic in AD_TOPICS:
@@ -338,6 +310,41 @@ class Worker:
             log.info("worker_ready")
             while True:
                 await asyncio.sleep(3_600)
+
+    async def _open(self, stack: AsyncExitStack, origin: Origin) -> State:
+        """What requests are answered from: open, told to metrics, and warm."""
+        settings = self.settings
+        stack.callback(self._intake.close)
+        loaded = await self._intake.run(models.load, settings)
+        writer = await self._intake.run(
+            IndexWriter.open, settings, loaded, self._clock, self._device, origin
+        )
+        store = HistoryStore.open(
+            settings.worker_folder / HISTORIES, settings.history.events, origin.source(USER_EVENTS)
+        )
+        stack.callback(store.close)
+        publisher = self._publisher
+        await publisher.start()
+        stack.push_async_callback(_stop_in_time, "publisher", publisher.stop)
+        histories = EncodedHistories(store, loaded.encoder, settings.history.memory_budget_bytes)
+        scorer = self._scorer(loaded, writer, store, histories)
+        desk = RequestDesk(
+            scorer,
+            self.readiness,
+            publisher,
+            Rejections(SCORE_REQUESTS, settings.deadletters.score_requests, publisher),
+            self._applied,
+            self._kafka,
+            settings.scoring,
+            FORMATS[settings.formats.score_requests],
+            FORMATS[settings.impressions.format],
+        )
+        self._state = state = State(self._clock, loaded, writer, store, histories, scorer, desk)
+        stack.callback(self._close_state)
+        state.export(self._device)
+        await self._intake.run(state.warm)
+        _calm_garbage_collector()
+        return state
 
     def _watches(self, desk: RequestDesk) -> list[Watch]:
         limits = self.settings.watchdog
@@ -376,19 +383,8 @@ class Worker:
             log.error("part_died", part=name, error=str(error))
             raise
 
-    def _histories(self, models: Models, store: HistoryStore) -> EncodedHistories:
-        budget_bytes = self.settings.history.memory_budget_bytes
-        histories = EncodedHistories(store, models.encoder, budget_bytes)
-        HISTORY_BYTES.set_function(lambda: histories.size_bytes)
-        return histories
-
     def _scorer(
-        self,
-        models: Models,
-        writer: IndexWriter,
-        store: HistoryStore,
-        histories: EncodedHistories,
-        expiry: Expiry,
+        self, models: Models, writer: IndexWriter, store: HistoryStore, histories: EncodedHistories
     ) -> Scorer:
         return Scorer(
             models=models,
@@ -397,7 +393,7 @@ class Worker:
             published=lambda: writer.published,
             event_offsets=store.next_offsets,
             events=store.read,
-            expiry=expiry,
+            expiry=self._expiry,
             clock=self._clock,
             settings=self.settings.scoring,
             query_bits=self.settings.index.query_bits,
