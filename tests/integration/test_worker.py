@@ -191,6 +191,23 @@ async def test_a_paused_ad_is_gone_with_its_reason_and_comes_back(worker: Runnin
     assert 105 in await worker.answers()
 
 
+async def test_an_equal_version_changes_no_delivery_state_and_a_null_one_restores_the_defaults(
+    worker: Running,
+) -> None:
+    async def skipped() -> float:
+        name = "headwater_records_skipped_total"
+        return await worker.client.metric(name, topic=ADS_CONTROL, reason="version")
+
+    before = await skipped()
+    await worker.upsert(104, 1, product="tea")
+    await worker.deliver(104, Delivery(5, status="paused"))
+    await worker.deliver(104, Delivery(5))
+    await until(skipped, lambda now: now == before + 1)
+    await worker.ad_becomes(104, present=True, eligible=False, reasons=["paused"])
+    await worker.send(ADS_CONTROL, b"104", None)
+    await worker.ad_becomes(104, eligible=True)
+
+
 async def test_a_flight_is_judged_at_the_requests_own_now(worker: Running) -> None:
     await worker.deliver(106, Delivery(1, start_ms=2_000, end_ms=3_000))
     await worker.upsert(106, 1, product="tea")
