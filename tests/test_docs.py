@@ -168,5 +168,12 @@ def test_documents_name_no_verb_that_does_not_exist() -> None:
     assert named <= {verb.split()[0] for verb in verbs()}
 
 
+def test_no_verb_is_said_to_be_missing_that_exists() -> None:
+    (line,) = re.findall(r"^Not in this version: (.+)$", for_users(), re.MULTILINE)
+    missing = re.findall(r"`headwater ([a-z ]+)`", line)
+    assert missing
+    assert not verbs() & set(missing)
+
+
 def test_documents_name_no_make_verb_that_does_not_exist() -> None:
     assert set(re.findall(r"\bmake ([a-z]+)\b", code())) <= make_verbs()
