@@ -240,7 +240,7 @@ class Loading:
     """The records of `user-histories`, sorted into histories and marks.
 
     Attributes:
-        marks: partition -> the newest mark.
+        marks: partition -> the newest mark, if it is one of this topic.
         parts: partition -> user -> how many records the user has, those of other topics and of
             longer histories among them.
     """
@@ -263,6 +263,9 @@ class Loading:
                 mark = read_mark(record.value)
                 if mark.source == self._source:
                     self.marks[number] = mark.next_offset
+                else:
+                    # Who wrote it may have written over histories that an earlier mark relies on.
+                    self.marks.pop(number, None)
                 continue
             user_id, part, checkpoint = read_checkpoint(record.key, record.value)
             if part:

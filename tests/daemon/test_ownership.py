@@ -28,6 +28,18 @@ def test_the_last_mark_of_each_partition_counts_and_none_of_another_topic() -> N
     assert loading.marks == {1: 20, 2: 5}
 
 
+def test_a_mark_does_not_count_when_a_writer_of_another_topic_came_after_it() -> None:
+    """A worker that has not noticed yet that the topic was created anew wrote over a history."""
+    loading = Loading(SOURCE)
+    of_another = "cluster user-events another-id"
+    ours = [*write_checkpoint(7, SOURCE, 5, SHORT, None), write_mark(Mark(SOURCE, 5))]
+    theirs = [*write_checkpoint(7, of_another, 2, [], None), write_mark(Mark(of_another, 2))]
+    loading.sort([record(1, each) for each in (*ours, *theirs)])
+    assert loading.marks == {}
+    loading.sort([record(1, write_mark(Mark(SOURCE, 9)))])
+    assert loading.marks == {1: 9}
+
+
 def test_histories_of_another_topic_are_left_alone() -> None:
     foreign = write_checkpoint(7, "cluster user-events another-id", 5, SHORT, 3)
     loading = Loading(SOURCE)
