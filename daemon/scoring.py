@@ -346,7 +346,8 @@ class Scorer:
             # Retrieval's order stands, and its score is the value.
             values = found.scores * found.unit
             return _Ranked(items, np.arange(len(found.ad_ids)), values)
-        probabilities = ranker.score(user, items)
+        retrieval = (found.scores * found.unit).astype(np.float32)
+        probabilities = ranker.score(user, items, retrieval)
         values = self._models.value.value(bids, probabilities)
         factors = self._models.value.factors(bids, probabilities)
         order = np.lexsort((found.ad_ids, -values))

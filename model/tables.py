@@ -34,6 +34,10 @@ _VISITS = {
 }
 
 
+RETRIEVAL = "retrieval"
+"""The column of visits that holds the score with which the ad was retrieved; it may be absent."""
+
+
 class TablesInvalid(ValueError):
     """A training table lacks a column, or a column has another type."""
 
@@ -49,8 +53,8 @@ class TrainingTables:
         ads: one row per ad and week it was live: ad_id int64, week int32, start_ms and end_ms
             int64 (live from start_ms until before end_ms), item fields as strings.
         visits: one row per ad a user could see: user_id int64, time_ms int64 (features are as of
-            this time), visit_id int64, ad_id int64, item and context fields as strings, and the
-            labels engage and consume, int8 0 or 1.
+            this time), visit_id int64, ad_id int64, item and context fields as strings, the labels
+            engage and consume, int8 0 or 1, and where ads were retrieved the score, `RETRIEVAL`.
     """
 
     events: pa.Table

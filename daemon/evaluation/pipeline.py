@@ -49,12 +49,18 @@ class Pipeline:
         self._view = self._index.publish()
 
         self._retriever = retriever
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._people = Population.of(tables, encoder)
+        self._users = np.unique(tables.events["user_id"].to_numpy())
         items = encoder.items_from_table(ads)
         self._values, self._value_at = np.unique(items, return_inverse=True)
         self._vectors = retriever.vectors(items) * retriever.embedding_scale
         self._queries: dict[int, RetrieverQuery] = {}
+
+    def places(self, user_ids: Ints) -> list[int]:
+        """Where some users, who each have a past, stand among all who have."""
+        places: list[int] = np.searchsorted(self._users, user_ids).tolist()
+        return places
 
     def query(self, user: int) -> RetrieverQuery:
         """What a user's request becomes; made once."""
@@ -64,7 +70,7 @@ class Pipeline:
                 Request(
                     people.profiles[user],
                     people.contexts[user],
-                    self._now_ms,
+                    self.now_ms,
                     people.histories[user],
                 )
             )
@@ -72,6 +78,10 @@ class Pipeline:
 
     def search(self, user: int, hidden: Ints) -> Ints:
         """A user's first items, without some, as a worker finds them: in integers, of int8 ads."""
+        return self.retrieve(user, hidden, LENGTH)[0]
+
+    def retrieve(self, user: int, hidden: Ints, depth: int) -> tuple[Ints, NDArray[np.float32]]:
+        """[depth] items of a user, best first and without some, and their scores."""
         learned = self.query(user)
         ids, weights = self._features.resolve(learned.raw_ids, learned.weights)
         query = Query(
@@ -79,11 +89,12 @@ class Pipeline:
             weights=weights,
             vector=learned.vector,
             embedding_scale=self._retriever.embedding_scale,
-            now_ms=self._now_ms,
+            now_ms=self.now_ms,
             seed=0,
             excluded=hidden,
         )
-        return self._view.search(query, LENGTH).ad_ids
+        found = self._view.search(query, depth)
+        return found.ad_ids, (found.scores * found.unit).astype(np.float32)
 
     def exact(self, user: int) -> NDArray[np.float32]:
         """[I] scores of all items in float32: nothing is rounded."""

@@ -24,16 +24,13 @@ from ..datasets import complete_journey as journey
 from ..datasets.complete_journey.hard import TEST_WEEK, HardSet, hard_set
 from ..progress import training_bar
 from ..training import SCHEMA, Kind, usable
-from . import Run
+from . import Run, trees
 from .bootstrap import Estimate, estimate, gain
 from .linear import LogisticRegression
 
 PRESET: Final = "small"
 ENGAGE = 0
 _DECILES = 10
-# Early stopping of the trees, on the validation weeks.
-_TREES = 600
-_PATIENCE = 40
 
 Floats = NDArray[np.floating]
 
@@ -137,33 +134,10 @@ def regress(visits: VisitFeatures, data: HardSet) -> Floats | None:
 
 def grow_trees(visits: VisitFeatures, data: HardSet) -> Floats | None:
     """[N] calibrated probabilities of LightGBM on the same; None where it is not installed."""
-    try:
-        import lightgbm
-    except ImportError:
-        return None
-    named, x = visits.matrix()
+    names, x = visits.matrix()
     y = visits.labels[:, ENGAGE]
-    train = lightgbm.Dataset(x[data.train], y[data.train], feature_name=_plain(named))
-    validate = lightgbm.Dataset(x[data.validate], y[data.validate], reference=train)
-    trees = lightgbm.train(
-        {
-            "objective": "binary",
-            "learning_rate": 0.06,
-            "num_leaves": 63,
-            "min_data_in_leaf": 200,
-            "feature_fraction": 0.5,
-            "bagging_fraction": 0.7,
-            "bagging_freq": 1,
-            "lambda_l2": 10.0,
-            "seed": 0,
-            "verbose": -1,
-        },
-        train,
-        _TREES,
-        valid_sets=[validate],
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
-    )
-    return _calibrated(np.asarray(trees.predict(x, raw_score=True)), y, data)
+    logits_of = trees.grow(names, x, y, data.train, data.validate)
+    return None if logits_of is None else _calibrated(logits_of(x), y, data)
 
 
 def _calibrated(logits: Floats, labels: Floats, data: HardSet) -> Floats:
@@ -199,8 +173,3 @@ def _report(run: Run, system: str, judged: list[Judged], variant: str = "") -> N
 def _row(run: Run, axis: str, system: str, found: Estimate) -> None:
     unit = "nats/nats" if axis.startswith("ne") else "share"
     run.rows.add(axis, found.value, unit, system=system, spread=found.spread, n=found.n)
-
-
-def _plain(named: list[str]) -> list[str]:
-    """Names as LightGBM takes them."""
-    return [name.replace("~", "_to_").replace(".", "_") for name in named]

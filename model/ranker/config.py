@@ -76,6 +76,7 @@ class MoaConfig:
         activity_days: windows of the derived signal of how busy the user was, in days.
         affinity: the regression behind the derived signal of what goes with the items met; None
             leaves it out.
+        retrieved: whether the retriever's score of a candidate is a derived signal.
         max_events: the newest events of a history that are read at all.
         table_rows: rows of the shared table; row 0 is the missing value.
         field_width: width of one row of it.
@@ -103,6 +104,7 @@ class MoaConfig:
     answered_in_days: tuple[float, ...] = (182.0,)
     activity_days: tuple[float, ...] = (7.0, 28.0, 91.0)
     affinity: AffinityConfig | None = None
+    retrieved: bool = False
     max_events: int = 1024
     table_rows: int = 65_536
     field_width: int = 16

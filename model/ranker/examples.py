@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..features import Encoder
-from ..tables import TrainingTables
+from ..tables import RETRIEVAL, TrainingTables
 from .affinity import Affinity, AffinityHistory
 from .config import MoaConfig, RankerConfig
 from .matches import Events, Floats, HardMatcher, Ints, Prefixes, positions_at
@@ -160,6 +160,7 @@ class Examples:
                 else everybody.population(now_ms, items, contexts)
             ),
             everybody.affinities(prefixes, items, statistics.affinity if statistics else None),
+            _retrieval(visits, order),
             moa,
         )
         rows = Rows(
@@ -174,6 +175,14 @@ class Examples:
             ),
         )
         return cls(histories, rows, everybody)
+
+
+def _retrieval(visits: pa.Table, order: Ints) -> Floats | None:
+    """The scores that the visits' ads were retrieved with; None where they were not."""
+    if RETRIEVAL not in visits.column_names:
+        return None
+    scores: Floats = visits[RETRIEVAL].to_numpy()[order].astype(np.float32)
+    return scores
 
 
 class Everybody:

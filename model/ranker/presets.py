@@ -80,19 +80,22 @@ SMALL = TrainingConfig(
 )
 
 
-def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
+def configure(
+    preset: Preset, schema: Schema, history: Sequence[str], retrieved: bool = False
+) -> Setup:
     """A ranker and its training run.
 
     Args:
         preset: the purpose.
         schema: the fields there are.
         history: item fields that events carry, in the schema's order.
+        retrieved: whether visits say with what score their ads were retrieved.
 
     Raises:
         ValueError: an unknown preset.
     """
     if preset == "tiny":
-        moa = _moa(schema, history, (None, 28.0))
+        moa = _moa(schema, history, (None, 28.0), retrieved)
         config = RankerConfig(
             moa=replace(moa, table_rows=1_024, field_width=8, width=16),
             hstu=HstuConfig(query_width=8, value_width=8, window=8, normaliser=8.0),
@@ -112,14 +115,14 @@ def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
     if preset == "demo":
         # The whole history, a quarter, a month and a week: differences of counts say how demand
         # moved, which no single decay does.
-        moa = _moa(schema, history, (None, 91.0, 28.0, 7.0))
+        moa = _moa(schema, history, (None, 91.0, 28.0, 7.0), retrieved)
         # Half the items and half the fits: 7 seconds of one core instead of 30.
         affinity = AffinityConfig(max_items=4_096, refit_days=56.0)
         return RankerConfig(moa=replace(moa, affinity=affinity), hstu=HstuConfig()), TrainingConfig(
             negatives=8
         )
     # Differences of counts over nested windows say how demand moved, which no one window does.
-    moa = _moa(schema, history, (None, 182.0, 91.0, 28.0, 7.0))
+    moa = _moa(schema, history, (None, 182.0, 91.0, 28.0, 7.0), retrieved)
     if preset == "small":
         return (
             RankerConfig(moa=replace(moa, width=64), hstu=HstuConfig(), overarch_width=128),
@@ -155,7 +158,9 @@ def configure(preset: Preset, schema: Schema, history: Sequence[str]) -> Setup:
     raise ValueError(f"unknown preset {preset!r}; allowed: {', '.join(get_args(Preset))}")
 
 
-def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]) -> MoaConfig:
+def _moa(
+    schema: Schema, history: Sequence[str], windows: Sequence[float | None], retrieved: bool
+) -> MoaConfig:
     """Every field as a source; each history field matched against its own, in each window."""
     return MoaConfig(
         profile=schema.profile_fields,
@@ -169,4 +174,5 @@ def _moa(schema: Schema, history: Sequence[str], windows: Sequence[float | None]
         answered=schema.item_fields,
         answered_in=tuple(product(schema.context_fields, schema.item_fields)),
         affinity=AffinityConfig(),
+        retrieved=retrieved,
     )

@@ -77,12 +77,14 @@ class Ranker:
             ) from error
         return cls(checkpoint.schema, model, statistics, calibration, checkpoint.version)
 
-    def score(self, request: Request, items: Ints) -> Floats:
+    def score(self, request: Request, items: Ints, retrieval: Floats | None = None) -> Floats:
         """Probabilities of each candidate.
 
         Args:
             request: one user's side; events at or after its time are ignored.
             items: [N, F] int64 raw ids in the order of the schema's item fields.
+            retrieval: [N] float32, what the retriever gave them; a ranker that did not learn from
+                it does not read it, and one that did can do without.
 
         Returns:
             [N, 2] float32: engage, consume.
@@ -90,10 +92,10 @@ class Ranker:
         if not len(items):
             return np.zeros((0, len(self.calibration.slope)), np.float32)
         with torch.inference_mode():
-            scores = self.model(self._inputs(request, items))
+            scores = self.model(self._inputs(request, items, retrieval))
         return self.calibration.apply(scores.logits[0].numpy())
 
-    def _inputs(self, request: Request, items: Ints) -> Inputs:
+    def _inputs(self, request: Request, items: Ints, retrieval: Floats | None) -> Inputs:
         moa = self.config.moa
         history = request.history.before(request.now_ms).newest(moa.max_events)
         ids = history.items[:, self._history_columns]
@@ -108,6 +110,7 @@ class Ranker:
             items,
             self.statistics.population(items, np.tile(request.context, (len(items), 1)), moa),
             self._affinities(events, prefixes, items),
+            retrieval,
             moa,
         )
         near = history.newest(self.config.hstu.context)

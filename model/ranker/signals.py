@@ -35,6 +35,7 @@ def names(moa: MoaConfig) -> list[str]:
         "activity.recency",
         *(f"activity.count_{days:g}d" for days in moa.activity_days),
         *(["affinity"] if moa.affinity else []),
+        *(["retrieval"] if moa.retrieved else []),
     ]
 
 
@@ -51,6 +52,7 @@ def derive(
     items: Ints,
     population: Floats,
     affinity: Floats,
+    retrieval: Floats | None,
     moa: MoaConfig,
 ) -> tuple[Ints, Floats]:
     """Match counts and derived signals of N (prefix, candidate) rows.
@@ -62,15 +64,19 @@ def derive(
         items: [N, F] int64 raw ids.
         population: [N, ..] float32, popularity, response, and response in the context.
         affinity: [N, 0 or 1] float32.
-        moa: names the windows of activity.
+        retrieval: [N] float32, the retriever's scores; None where there are none.
+        moa: names the windows of activity, and whether retrieval is a signal.
 
     Returns:
         [N, P] int64 uncapped counts, and [N, R] float32 signals in the order of ``names``.
     """
     matches = matcher.match(prefixes, items)
     activity = count_prefixes(events, prefixes, moa.activity_days)
-    signals = np.concatenate([matches.habits, population, activity, affinity], 1)
-    return matches.counts, signals.astype(np.float32, copy=False)
+    parts = [matches.habits, population, activity, affinity]
+    if moa.retrieved:
+        unknown = np.full(len(items), np.nan, np.float32)
+        parts.append((unknown if retrieval is None else retrieval)[:, None])
+    return matches.counts, np.concatenate(parts, 1, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..checkpoints import write
 from ..features import Encoder
 from ..progress import Progress, Pulse, silent
 from ..schema import Schema
-from ..tables import TablesInvalid, TrainingTables
+from ..tables import RETRIEVAL, TablesInvalid, TrainingTables
 from ..training import (
     DEFAULTS,
     Curve,
@@ -93,7 +93,12 @@ def train_ranker(
         raise TablesInvalid("events and visits must each have at least one row")
     began_s = time.monotonic()
     if isinstance(preset, str):
-        config, training = configure(preset, schema, schema.carried(tables.events.column_names))
+        config, training = configure(
+            preset,
+            schema,
+            schema.carried(tables.events.column_names),
+            retrieved=RETRIEVAL in tables.visits.column_names,
+        )
     else:
         config, training = preset
     settings = {"model": config.to_dict(), "training": asdict(training)}

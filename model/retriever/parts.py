@@ -41,6 +41,7 @@ class Parts:
         cooccurrence: as of the end of the data.
         priors: [V, N] float32 as of the end of the data.
         ad_scales: [D] float32, size of one int8 step in each dimension.
+        learned: [P, 2] int64 start and end, in ms, of the periods that the weights were fitted to.
     """
 
     settings: RetrieverSettings
@@ -51,6 +52,7 @@ class Parts:
     cooccurrence: Cooccurrence
     priors: np.ndarray
     ad_scales: np.ndarray
+    learned: np.ndarray
 
     @classmethod
     def load(cls, folder: Path, schema: Schema | None = None) -> tuple[Parts, str]:
@@ -118,6 +120,7 @@ class Parts:
                 "profiles": self.profiles.ids,
                 "priors": self.priors,
                 "ad_scales": self.ad_scales,
+                "learned": self.learned,
             }
         )
 
@@ -154,4 +157,5 @@ class Parts:
             pairs,
             tensors["priors"],
             tensors["ad_scales"],
+            tensors["learned"],
         )

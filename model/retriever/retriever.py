@@ -14,7 +14,9 @@ import torch
 
 from ..features import Request
 from ..schema import Schema
+from ..tables import TrainingTables
 from .parts import LIMIT, Parts
+from .refresh import refreshed
 from .sides import statistics_before, user_side
 from .statistics import Window
 from .tensors import UserTensors
@@ -59,10 +61,19 @@ class Retriever:
         """
         return cls(*Parts.load(folder, schema))
 
+    def refreshed(self, tables: TrainingTables) -> Retriever:
+        """The same weights, with what is known of everybody at the end of other tables."""
+        return Retriever(refreshed(self._parts, tables), self.version)
+
     @property
     def schema(self) -> Schema:
         """The fields it reads."""
         return self._parts.schema
+
+    def has_learned_from(self, start_ms: int, end_ms: int) -> bool:
+        """Whether the weights were fitted to anything that was bought in a period."""
+        starts_ms, ends_ms = self._parts.learned.T
+        return bool(((starts_ms < end_ms) & (ends_ms > start_ms)).any())
 
     @property
     def embedding_width(self) -> int:

@@ -30,6 +30,7 @@ from .parts import KIND, Parts
 from .periods import Period, PeriodBuilder
 from .population import Population
 from .presets import PRESETS, Preset, RetrieverSettings
+from .refresh import known_by_the_end
 from .vocabulary import Vocabulary
 
 log = structlog.get_logger(__name__)
@@ -101,10 +102,7 @@ def train_retriever(
         measured, users = recall(network, held_out, profiles)
         trial = {"recall": measured, "users": users, "curve": vars(curve)}
 
-    now_ms = population.end_ms()
-    pairs = cooccurrence.fit(
-        *population.met(now_ms), population.advertised(now_ms), settings.cooccurrence
-    )
+    pairs, priors = known_by_the_end(population, builder, settings)
     parts = Parts(
         settings=settings,
         schema=schema,
@@ -112,8 +110,9 @@ def train_retriever(
         vocabulary=vocabulary,
         profiles=profiles,
         cooccurrence=pairs,
-        priors=builder.priors(now_ms)[0],
+        priors=priors,
         ad_scales=np.ones(settings.network.joint, np.float32),
+        learned=_learned(population, chosen if settings.refit else chosen[:learned], base),
     )
     parts = parts.scaled(np.concatenate([population.periods[at].items for at in chosen]))
     metrics = {
@@ -187,6 +186,14 @@ def _chosen(
             f"since {since_ms} ms; there are {len(chosen)}"
         )
     return chosen
+
+
+def _learned(population: Population, chosen: list[int], base: Parts | None) -> np.ndarray:
+    """[P, 2] int64 start and end of what the weights are fitted to, the base's included."""
+    earlier = np.zeros((0, 2), np.int64) if base is None else base.learned
+    periods = [population.periods[at] for at in chosen]
+    own = np.array([(ads.start_ms, ads.end_ms) for ads in periods], np.int64).reshape(-1, 2)
+    return np.concatenate([earlier, own])
 
 
 def _prepare(

@@ -76,6 +76,18 @@ class Split:
     validate: Truth
     test: Truth
 
+    def bought(self, start_ms: int, end_ms: int) -> Truth:
+        """What was bought from start_ms until before end_ms."""
+        key = self.user * len(self.items) + self.item
+        return _truth(key, self.time_ms, start_ms, end_ms, len(self.items))
+
+    def seen_before(self, now_ms: int) -> NDArray[np.bool_]:
+        """[U, I] bool: what each user had bought before a moment."""
+        known = self.time_ms < now_ms
+        seen = np.zeros((len(self.users), len(self.items)), np.bool_)
+        seen[self.user[known], self.item[known]] = True
+        return seen
+
 
 @cache
 def split() -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,11 +17,11 @@ from model.ranker.examples import Examples
 from model.ranker.gesr import Gesr
 from model.ranker.ranker import Ranker
 from model.ranker.sampling import newest_visits, sample_negatives
-from model.ranker.signals import contextual
+from model.ranker.signals import contextual, names
 from model.ranker.thinning import Thinning
 from model.ranker.train import hide_context, predict
 from model.schema import Schema
-from model.tables import TrainingTables
+from model.tables import RETRIEVAL, TrainingTables
 
 ACTION_IDS = 3
 
@@ -118,6 +119,48 @@ def test_a_context_hidden_in_training_reads_as_none_at_all(
     hidden = hide_context(shown, 1.0, contextual(config.moa))
     assert torch.equal(hidden.context, bare.context)
     torch.testing.assert_close(hidden.signals, bare.signals, rtol=0, atol=0, equal_nan=True)
+
+
+def test_retrieval_s_score_is_the_same_signal_in_training_and_in_serving(
+    world: TrainingTables, schema: Schema, config: RankerConfig
+) -> None:
+    """Of visits that say it; without the score a request is answered as if it were unknown."""
+    scores = np.random.default_rng(0).normal(size=world.visits.num_rows).astype(np.float32)
+    retrieved = replace(world, visits=world.visits.append_column(RETRIEVAL, pa.array(scores)))
+    config = replace(config, moa=replace(config.moa, retrieved=True))
+    encoder = Encoder(schema)
+    examples = Examples.from_tables(retrieved, encoder, config)
+    rows = examples.rows
+    read = rows.signals[:, names(config.moa).index("retrieval")]
+    visits = world.visits["visit_id"].to_numpy()
+    for visit in np.unique(visits)[::29]:
+        np.testing.assert_array_equal(read[rows.visits == visit], scores[visits == visit])
+
+    torch.manual_seed(0)
+    model = Gesr(config, ACTION_IDS).eval()
+    model.moa.fit_signals(rows.signals)
+    ranker = Ranker(schema, model, examples.everybody.freeze(), Platt.identity(2))
+    history = History(
+        *(np.zeros(0, kind) for kind in (np.int64, np.int32, np.float32)), rows.items[:0]
+    )
+    request = Request(rows.contexts[0][:0], rows.contexts[0], 1, history)
+    request = replace(request, profile=examples.histories.profiles[0])
+    with_score = ranker.score(request, rows.items[:9], rows.signals[:9, -1])
+    unknown = ranker.score(request, rows.items[:9])
+    assert np.abs(with_score - unknown).max() > 1e-4
+    nothing = np.full(9, np.nan, np.float32)
+    np.testing.assert_array_equal(ranker.score(request, rows.items[:9], nothing), unknown)
+
+
+def test_no_retrieval_score_is_read_where_the_configuration_names_none(
+    world: TrainingTables, schema: Schema, config: RankerConfig
+) -> None:
+    scores = pa.array(np.ones(world.visits.num_rows))
+    retrieved = replace(world, visits=world.visits.append_column(RETRIEVAL, scores))
+    plain, with_scores = (
+        Examples.from_tables(tables, Encoder(schema), config).rows for tables in (world, retrieved)
+    )
+    np.testing.assert_array_equal(plain.signals, with_scores.signals)
 
 
 def test_what_happens_later_never_changes_an_example(

@@ -1,0 +1,169 @@
+"""Cascade: a ranker orders what the retriever found of all products.
+
+Owns how the second stage learns on the retrieval split, and LightGBM beside it on the same rows.
+Promises that it learns only from candidates of periods that their retriever's weights were not
+fitted to, that November alone stops a training, and that nothing of the test part is learned from.
+
+A retriever scores the purchases that it was fitted to better than any that it will serve. A ranker
+that learns from such scores trusts them too much. Hence two more retrievers, each of which learns
+from every other period and finds the candidates of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from model.features import Encoder
+from model.ranker import Ranker, VisitFeatures, backtest, configure
+from model.ranker.config import AffinityConfig
+from model.ranker.presets import Setup
+from model.retriever import Retriever
+from model.tables import TrainingTables
+
+from ..datasets.complete_journey import retrieval as journey
+from ..datasets.complete_journey.retrieval import Split
+from ..training import SCHEMA
+from . import trees
+from .candidates import Candidates
+from .measures import LENGTH, Ints
+from .pipeline import Pipeline
+
+PRESET: Final = "small"
+PERIOD_DAYS: Final = 30
+# Items of each of a household's two lists: the first of all items, and of those new to it.
+DEPTH: Final = 300
+# Candidates that were not bought, for each household and day that is learned from.
+PASSED: Final = 60
+_DAY_MS: Final = 86_400_000
+_ENGAGE: Final = 0
+_PERIOD_MS: Final = PERIOD_DAYS * _DAY_MS
+
+Floats = NDArray[np.floating]
+
+
+class StackingLeak(ValueError):
+    """A ranker would learn from scores of purchases that the retriever has learned from."""
+
+
+def every_other(tables: TrainingTables, first: int) -> TrainingTables:
+    """Tables with the ads of every other period, and of the newest, which is held out."""
+    week = tables.ads["week"].to_numpy()
+    kept = (week % 2 == first) | (week == week.max())
+    return replace(tables, ads=tables.ads.filter(pa.array(kept)))
+
+
+def lesson(retrievers: Sequence[Retriever], split: Split, tables: TrainingTables) -> TrainingTables:
+    """What the ranker learns from: a household's candidates of a period are one visit.
+
+    Args:
+        retrievers: of which one at least was not fitted to each period.
+        split: whose households and items.
+        tables: whose periods of ads these are; the newest judges.
+
+    Raises:
+        StackingLeak: all were fitted to a period.
+    """
+    found = []
+    for now_ms in np.unique(tables.ads["start_ms"].to_numpy()).tolist():
+        ignorant = [
+            retriever
+            for retriever in retrievers
+            if not retriever.has_learned_from(now_ms, now_ms + _PERIOD_MS)
+        ]
+        # Without any, the first is refused.
+        retriever = (ignorant or retrievers)[0]
+        found.append(candidates(retriever, split, now_ms, now_ms + _PERIOD_MS))
+    sampled = [part.sampled(PASSED, seed=0) for part in found]
+    return with_visits(split, Candidates.together(sampled))
+
+
+def candidates(retriever: Retriever, split: Split, now_ms: int, end_ms: int) -> Candidates:
+    """What a retriever finds on a day for a period, knowing of everybody what was known then.
+
+    Raises:
+        StackingLeak: it was fitted to the period.
+    """
+    if retriever.has_learned_from(now_ms, end_ms):
+        raise StackingLeak(
+            f"{retriever.version} was fitted to purchases of {now_ms} to {end_ms} ms, and its "
+            "scores of these say more than any that it will serve: train one without this period"
+        )
+    tables = journey.split_tables(now_ms, PERIOD_DAYS, periods=1)
+    pipeline = Pipeline(retriever.refreshed(tables), tables, now_ms)
+    bought, seen = split.bought(now_ms, end_ms), split.seen_before(now_ms)
+    return Candidates.of_day(pipeline, split, bought, seen, DEPTH)
+
+
+def with_visits(split: Split, found: Candidates) -> TrainingTables:
+    """The purchases before the test part and the candidates as visits."""
+    tables = journey.split_tables(journey.DECEMBER_MS, PERIOD_DAYS, periods=1)
+    return replace(tables, visits=found.visits(split, tables.ads.select(SCHEMA.item_fields)))
+
+
+def setup(tables: TrainingTables, seed: int) -> Setup:
+    """The preset, for this question.
+
+    Candidates are not impressions, so that no response to them is known when others are found.
+    What goes with what is known as of each day, of all items, as the retriever knows it.
+    """
+    carried = SCHEMA.carried(tables.events.column_names)
+    config, training = configure(PRESET, SCHEMA, carried, retrieved=True)
+    affinity = AffinityConfig(refit_days=float(PERIOD_DAYS), max_items=9_000)
+    moa = replace(config.moa, answered=(), answered_in=(), max_events=4_096, affinity=affinity)
+    return replace(config, moa=moa), replace(
+        training,
+        epochs=1,
+        negatives=PASSED,
+        # Of the newest period, whose candidates were all found on its first day.
+        held_out_days=1.0,
+        context_dropout=0.0,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """The system that orders candidates by scores of its own.
+
+    Attributes:
+        found: candidates of one day, by household.
+        scores: [N] of them.
+    """
+
+    found: Candidates
+    scores: Floats
+
+    def first(self, user: int, hidden: Ints) -> Ints:
+        """A household's first items, without some."""
+        low, high = np.searchsorted(self.found.user, (user, user + 1))
+        shown = low + np.flatnonzero(~np.isin(self.found.item[low:high], hidden))
+        order = np.argsort(-self.scores[shown], kind="stable")
+        first: Ints = self.found.item[shown[order[:LENGTH]]]
+        return first
+
+
+def by_ranker(ranker: Ranker, split: Split, found: Candidates) -> Reordered:
+    """Candidates of one day in the ranker's order."""
+    visits = VisitFeatures.of(with_visits(split, found), Encoder(SCHEMA), ranker.config)
+    every = np.ones(len(found), np.bool_)
+    return Reordered(found, backtest(ranker, visits, every).probabilities[:, _ENGAGE])
+
+
+def by_trees(tables: TrainingTables, split: Split, found: Candidates) -> Reordered | None:
+    """The same in LightGBM's, which learns from what the ranker reads beside embeddings."""
+    config, _ = setup(tables, seed=0)
+    encoder = Encoder(SCHEMA)
+    visits = VisitFeatures.of(tables, encoder, config)
+    held_out = visits.time_ms == visits.time_ms.max()
+    names, x = visits.matrix()
+    logits_of = trees.grow(names, x, visits.labels[:, _ENGAGE], ~held_out, held_out)
+    if logits_of is None:
+        return None
+    _, x = VisitFeatures.of(with_visits(split, found), encoder, config).matrix()
+    return Reordered(found, logits_of(x))
