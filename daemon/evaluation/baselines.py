@@ -74,6 +74,9 @@ def scores(past: Past) -> dict[str, Scores]:
     tie = popularity / (popularity.sum() + 1)
     return {
         "popularity": np.broadcast_to(popularity, own.shape),
+        "popularity_households": np.broadcast_to(
+            (own > 0).sum(axis=0, dtype=np.float32), own.shape
+        ),
         "popularity_28d": np.broadcast_to(past.popularity(POPULARITY_DAYS), own.shape),
         "personal_frequency": own + tie,
         "personal_frequency_60d": past.counts(DECAY_DAYS) + tie * 1e-3,
