@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from model.features import Encoder
 from model.schema import Schema
-from model.tables import TrainingTables
+from model.tables import RETRIEVAL, TrainingTables
 from stream.codec import decode_ad, decode_control, decode_event, decode_impression
 from stream.errors import Rejected
 from stream.formats import JSON, format_of
@@ -172,6 +172,7 @@ def _visits(
         "time_ms": pa.int64(),
         "visit_id": pa.int64(),
         "ad_id": pa.int64(),
+        RETRIEVAL: pa.float64(),
     } | dict.fromkeys((*schema.item_fields, *contexts), _TEXT)
     rows = [
         (
@@ -179,6 +180,7 @@ def _visits(
             one.time_ms,
             visit_id,
             ad.ad_id,
+            ad.score,
             *_first(ad.features, schema.item_fields),
             *_first(one.context, contexts),
         )

@@ -31,7 +31,7 @@ from model.features import Encoder, History, Request
 from model.ranker import Ranker
 from model.ranker.examples import Histories
 from model.schema import Schema
-from model.tables import TrainingTables
+from model.tables import RETRIEVAL, TrainingTables
 from stream import topics
 from stream.codec import encode_event, encode_id, encode_impression
 from stream.publish import Outgoing, Publisher
@@ -192,6 +192,7 @@ async def test_topics_tell_what_the_files_told(
     np.testing.assert_array_equal(
         encoder.contexts_from_table(told.visits), encoder.contexts_from_table(one)
     )
+    assert told.visits[RETRIEVAL].to_pylist() == [1.0 / rank for rank in range(1, len(one) + 1)]
     assert told.users.to_pylist() == [{"user_id": 1000, "country": "c1", "born": None}]
     told.check(data.fields)
 
@@ -224,7 +225,7 @@ def _impression(shown: pa.Table) -> Impression:
         raw = {name: (value,) for name, value in row.items() if isinstance(value, str)}
         features = {"story": row["story"], "writer": row["writer"], **schema.derive(raw)}
         named = {name: {value: 1.0} for name, value in features.items() if value is not None}
-        ads.append(ServedAd(row["ad_id"], rank, 1.0, 0.5, named))
+        ads.append(ServedAd(row["ad_id"], rank, 1.0 / rank, 0.5, named))
     return Impression(
         request_id="r",
         user_id=rows[0]["user_id"],
