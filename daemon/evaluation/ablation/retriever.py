@@ -22,8 +22,9 @@ from model.tables import TrainingTables
 from ...datasets.complete_journey import retrieval as journey
 from ...training import SCHEMA
 from .. import baselines
+from ..cascade import PERIOD_DAYS
 from ..measures import Measures, by_scores
-from ..retrieval import PERIOD_DAYS, PRESET
+from ..retrieval import PRESET
 from .sources import identity
 from .study import ByUser, Figure, Outcome
 
