@@ -165,8 +165,16 @@ class Bench:
         self._add("start_s", "headwater", wall, "s", len(idle))
         await self._bootstrap_ads(cpu, wall)
         await self._bootstrap_events(cpu)
-        for name in dict.fromkeys(("none", self._retriever)):
-            await self._freshness(name)
+        without = await self._freshness("none")
+        if self._retriever != "none":
+            used_us = await self._freshness(self._retriever)
+            for pace, count in self._paced():
+                value = used_us[pace] - without[pace]
+                self._add(f"embedding_cpu_us_per_ad@{pace}/s", "headwater", value, "us", count)
+
+    def _paced(self) -> list[tuple[int, int]]:
+        """Each pace, and how many ads that is in all."""
+        return [(pace, int(pace * self._sizes.paced_s)) for pace in self._sizes.paces]
 
     async def _bootstrap_ads(self, idle_cpu_s: float, idle_wall_s: float) -> None:
         count = self._sizes.ads
@@ -193,8 +201,13 @@ class Bench:
         rate = count / await bare(kafka, USER_EVENTS, BareEvent)
         self._add("events_per_cpu_s", "bare_client", rate, "events/s", count)
 
-    async def _freshness(self, retriever: str) -> None:
-        """New ads at a pace, and nothing else: how long until a query can return them."""
+    async def _freshness(self, retriever: str) -> dict[int, float]:
+        """New ads at a pace, and nothing else: how long until a query can return them.
+
+        Returns:
+            The worker's CPU time per ad by pace, microseconds.
+        """
+        used_us = {}
         suffix = "" if retriever == self._retriever else f"/{retriever}"
         kafka = await self._topics(f"fresh-{retriever}")
         worker = self._worker(kafka, retriever)
@@ -206,8 +219,7 @@ class Bench:
             ):
                 await worker.wait_ready(client)
                 next_id = 0
-                for pace in self._sizes.paces:
-                    count = int(pace * self._sizes.paced_s)
+                for pace, count in self._paced():
                     before = buckets(await client.text("/metrics"), FRESHNESS, "total")
                     used_s = cpu_s(worker.pid)
                     await paced(
@@ -222,9 +234,11 @@ class Bench:
                         value = quantile(before, after, q) * 1e3
                         self._add(axis, "headwater", value, "ms", count)
                     axis = f"worker_cpu_us_per_ad@{pace}/s{suffix}"
-                    self._add(axis, "headwater", used_s / count * 1e6, "us", count)
+                    used_us[pace] = used_s / count * 1e6
+                    self._add(axis, "headwater", used_us[pace], "us", count)
         finally:
             await worker.stop()
+        return used_us
 
     async def _start(self, kafka: Kafka) -> Start:
         """Start a worker without models and stop it when it is ready."""

@@ -318,8 +318,10 @@ class Index:
 
     def _reclaimable(self) -> bool:
         """Whether dead ads hold memory that a batch was refused for, and enough to fold."""
+        if not self._crowded:
+            return False
         dead = np.count_nonzero(self.slots.dead[: self.slots.count] != NEVER)
-        return self._crowded and 0 < RECLAIM_SHARE * self.directory.count <= int(dead)
+        return 0 < RECLAIM_SHARE * self.directory.count <= int(dead)
 
     def _forget_deleted(self) -> None:
         now_ms = self._clock()
