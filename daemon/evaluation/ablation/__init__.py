@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from .study import Figure, Outcome, Study
-
-__all__ = ["Figure", "Name", "Outcome", "Study", "studies"]
+if TYPE_CHECKING:
+    from .study import Study
 
 
 class Name(StrEnum):

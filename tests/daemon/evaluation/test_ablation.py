@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.evaluation.ablation import Figure, Outcome, page, studies
+from daemon.evaluation.ablation import page, studies
 from daemon.evaluation.ablation.results import Key, Results, code
 from daemon.evaluation.ablation.runs import carry_out
-from daemon.evaluation.ablation.study import ByUser
+from daemon.evaluation.ablation.study import ByUser, Figure, Outcome
 from daemon.evaluation.ablation.summary import Summary
 from daemon.rows import Rows
 from model.progress import Progress, silent
