@@ -31,7 +31,7 @@ from stream.records import ErrorBody
 from stream.requests import RequestAgent
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
-from . import api, cluster, contact, device, models, watchdog
+from . import api, cluster, contact, counters, device, models, watchdog
 from .applied import Applied
 from .catchup import Progress, catch_up
 from .checkpoints import Checkpoints
@@ -85,7 +85,8 @@ class Worker:
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.settings = settings
-        self.readiness = Readiness(CONDITIONS)
+        counters.begin()
+        self.readiness = Readiness(CONDITIONS, self._tell_readiness)
         self._listener = listener
         self._device = device.choose(settings.index)
         self._state: State | None = None
@@ -307,7 +308,7 @@ class Worker:
             group.create_task(self._part("request agent", _watch(agent)))
             pending = PendingWatch(self._kafka, (*AD_TOPICS, USER_EVENTS), agent, self._lag)
             group.create_task(self._part("pending watch", pending.run()))
-            log.info("worker_ready")
+            log.info("group_joined")
             while True:
                 await asyncio.sleep(3_600)
 
@@ -364,6 +365,12 @@ class Worker:
             for name in READ_TOPICS
         ]
         return threads + positions
+
+    def _tell_readiness(self, ready: bool) -> None:
+        if ready:
+            log.info("worker_ready")
+        else:
+            log.info("worker_not_ready", reasons=self.readiness.reasons())
 
     def _replaying(self, topic: str, progress: Progress) -> None:
         self._replays[topic] = progress

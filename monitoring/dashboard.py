@@ -89,6 +89,9 @@ def _panel(panel: Panel, panel_id: int, position: dict[str, int]) -> dict[str, A
                 "datasource": _DATASOURCE,
                 "expr": query.expression,
                 "legendFormat": query.legend,
+                # A value of now is asked for now: the last one of a range outlives its worker.
+                "instant": panel.kind == "stat",
+                "range": panel.kind != "stat",
             }
             for letter, query in zip(ascii_uppercase, panel.queries, strict=False)
         ],
@@ -114,7 +117,7 @@ def _field_defaults(panel: Panel) -> dict[str, Any]:
         defaults["custom"] = {
             "lineWidth": 1,
             "fillOpacity": 8,
-            "showPoints": "never",
+            "showPoints": "auto",
             "thresholdsStyle": {"mode": shown},
         }
     return defaults
@@ -141,7 +144,7 @@ def _threshold_steps(bounds: tuple[float, float] | None) -> list[dict[str, Any]]
 def _stat_options() -> dict[str, Any]:
     return {
         "colorMode": "value",
-        "graphMode": "area",
+        "graphMode": "none",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": "auto",
     }

@@ -6,8 +6,8 @@ meets a condition, and what is done to a worker that is not alive, is decided
 elsewhere.
 """
 
-from collections.abc import Iterable
-from threading import Lock
+from collections.abc import Callable, Iterable
+from threading import RLock
 
 from .metrics import READY
 
@@ -17,15 +17,21 @@ class Readiness:
 
     Args:
         conditions: the names, such as "index_caught_up"; all start unmet.
+        changed: told, by the thread that changed it, when it becomes ready and when
+            it ceases to be.
     """
 
-    def __init__(self, conditions: Iterable[str]) -> None:
-        self._lock = Lock()
+    def __init__(
+        self, conditions: Iterable[str], changed: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        self._lock = RLock()
         self._unmet = dict.fromkeys(conditions, "not reached yet")
         self._conditions = tuple(self._unmet)
         self._started = False
         self._failure: str | None = None
         self._stopping = False
+        self._told = False
+        self._changed = changed
         READY.set_function(lambda: float(self.ready))
 
     @property
@@ -42,6 +48,7 @@ class Readiness:
         self._check(condition)
         with self._lock:
             self._unmet.pop(condition, None)
+        self._tell()
 
     def unmeet(self, condition: str, reason: str) -> None:
         """The condition does not hold, for this reason.
@@ -52,21 +59,25 @@ class Readiness:
         self._check(condition)
         with self._lock:
             self._unmet[condition] = reason
+        self._tell()
 
     def mark_started(self) -> None:
         """Every kernel and model is loaded and warm; it stays started."""
         with self._lock:
             self._started = True
+        self._tell()
 
     def mark_failed(self, reason: str) -> None:
         """The worker cannot go on and should be restarted; the first reason stays."""
         with self._lock:
             self._failure = self._failure or reason
+        self._tell()
 
     def mark_stopping(self) -> None:
         """The worker ends in order: it is not ready any more, and answers what still comes."""
         with self._lock:
             self._stopping = True
+        self._tell()
 
     @property
     def ready(self) -> bool:
@@ -102,6 +113,13 @@ class Readiness:
             if self._failure is not None:
                 reasons["alive"] = self._failure
             return reasons
+
+    def _tell(self) -> None:
+        with self._lock:
+            ready = self.ready
+            news, self._told = ready != self._told, ready
+        if news:
+            self._changed(ready)
 
     def _check(self, condition: str) -> None:
         if condition not in self._conditions:

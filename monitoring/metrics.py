@@ -30,7 +30,7 @@ PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
 # Closed vocabularies. Their series exist from the first scrape on, so that
-# `rate()` sees the step from zero and an empty panel means "never happened".
+# `rate()` sees the step from zero; those of `daemon`'s words are made by it.
 FRESHNESS_STAGES: Final = ("broker", "intake", "apply", "total")
 REQUEST_STAGES: Final = ("features", "retrieve", "rank", "total")
 StalledPart = Literal["event_loop", "intake", "scoring", "position"]
@@ -285,10 +285,11 @@ for _part in STALLED_PARTS:
     STALLS.labels(_part)
 for _shard_kind in SHARD_KINDS:
     INDEX_ADS.labels(_shard_kind)
-REQUESTS.labels("ok")
 for _outcome in ("hit", "miss"):
     HISTORY_READS.labels(_outcome)
 for _outcome in ("written", "failed", "fenced"):
     CHECKPOINTS.labels(_outcome)
 for _outcome in ("sent", "failed"):
     IMPRESSIONS_LOGGED.labels(_outcome)
+for _outcome in ("answered", "failed"):
+    REQUESTS_FORWARDED.labels(_outcome)

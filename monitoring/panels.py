@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from .queries import Query, age, gauge, mean, quantile, quantiles, rate, slope
+from .queries import Query, age, gauge, mean, quantile, quantiles, rate, readiness, rises, slope
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ _NOW: Final = Row(
     (
         Panel(
             "Ready",
-            "Whether each worker takes requests; /readyz?verbose says why not.",
+            "Whether each worker takes requests; no too for one that cannot be scraped.",
             "none",
-            (gauge("headwater_ready", "{{instance}}", by="instance"),),
+            (readiness("headwater_ready", "{{instance}}"),),
             kind="stat",
             bounds=(1, 0.5),
             value_names={0: "no", 1: "yes"},
@@ -213,13 +213,9 @@ _STREAMS: Final = Row(
         ),
         Panel(
             "Rejected",
-            "Records a second sent to the dead-letter topic, by why.",
-            "cps",
-            (
-                rate(
-                    "headwater_records_rejected_total", "{{topic}}: {{reason}}", by="topic, reason"
-                ),
-            ),
+            "Records sent to the dead-letter topic since the point before, by why.",
+            "short",
+            (rises("headwater_records_rejected_total", "{{topic}}: {{reason}}", "topic, reason"),),
         ),
         Panel(
             "Skipped and unknown",
@@ -232,11 +228,11 @@ _STREAMS: Final = Row(
         ),
         Panel(
             "Expired and refused",
-            "Offsets a second that were gone before they were read, and state not gone on from.",
-            "cps",
+            "Offsets that were gone before they were read, and state not gone on from.",
+            "short",
             (
-                rate("headwater_records_expired_total", "{{topic}}: expired", by="topic"),
-                rate("headwater_state_refused_total", "refused: {{reason}}", by="reason"),
+                rises("headwater_records_expired_total", "{{topic}}: expired", by="topic"),
+                rises("headwater_state_refused_total", "refused: {{reason}}", by="reason"),
             ),
         ),
     ),
@@ -366,7 +362,7 @@ _RESOURCES: Final = Row(
             "Stalls",
             "Times that a part stood still for longer than the watchdog's limit.",
             "short",
-            (rate("headwater_stalls_total", "{{part}}", by="part"),),
+            (rises("headwater_stalls_total", "{{part}}", by="part"),),
         ),
         Panel(
             "Queues",

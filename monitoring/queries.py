@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _WORKERS: Final = 'instance=~"$instance"'
+# Its name in `prometheus.yml`.
+_JOB: Final = 'job="headwater"'
 _WINDOW: Final = "[$__rate_interval]"
 
 
@@ -30,6 +32,12 @@ def rate(metric: str, legend: str, by: str = "") -> Query:
     return Query(f"{_aggregate('sum', by)} ({_increase(metric)})", legend)
 
 
+def rises(metric: str, legend: str, by: str = "") -> Query:
+    """How often a rare event came lately, summed over all labels but those in `by`; not 0."""
+    increase = f"increase({_series(metric)}{_WINDOW})"
+    return Query(f"{_aggregate('sum', by)} ({increase}) > 0", legend)
+
+
 def slope(metric: str, legend: str) -> Query:
     """A gauge's increase a second, summed over the workers."""
     return Query(f"sum (deriv({_series(metric)}{_WINDOW}))", legend)
@@ -39,6 +47,15 @@ def mean(histogram: str, legend: str) -> Query:
     """The mean of a histogram's recent observations."""
     total, number = _increase(f"{histogram}_sum"), _increase(f"{histogram}_count")
     return Query(f"sum ({total}) / sum ({number})", legend)
+
+
+def readiness(metric: str, legend: str) -> Query:
+    """A worker's 0 or 1; 0 too for one that is expected and cannot be scraped, so has no gauge."""
+    here, expected = _series(metric), _series("up", _JOB)
+    return Query(
+        f"max by (instance) ({here}) or 0 * max by (instance) ({expected})",
+        legend,
+    )
 
 
 def age(timestamp: str, legend: str, by: str) -> Query:

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.exposition import generate_latest
@@ -16,6 +18,7 @@ from monitoring.build import record_build
 from monitoring.dashboard import PATH, dashboard, render
 from monitoring.panels import ROWS, Panel
 
+RULES = PATH.parent.parent / "rules.yml"
 PANELS = [panel for row in ROWS for panel in row.panels]
 SUFFIXES = {
     "counter": ("_total",),
@@ -51,6 +54,11 @@ def test_every_series_asked_for_is_in_a_scrape() -> None:
     asked = {s for panel in PANELS for q in panel.queries for s in series_in(q.expression)}
     assert asked
     assert asked <= scraped
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return list(group["rules"])
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +122,44 @@ def test_panels_do_not_overlap_and_fit_the_grid() -> None:
 def test_panel_ids_are_unique() -> None:
     ids = [panel["id"] for panel in dashboard()["panels"]]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_value_of_now_is_asked_for_now_and_not_the_last_of_a_range() -> None:
+    """A worker that was killed would look ready until its last sample leaves the window."""
+    for panel in dashboard()["panels"]:
+        instant = {target["instant"] for target in panel.get("targets", ())}
+        assert instant <= {panel["type"] == "stat"}
+
+
+def test_a_worker_that_cannot_be_scraped_is_shown_as_not_ready() -> None:
+    (panel,) = (panel for panel in PANELS if panel.title == "Ready")
+    (query,) = panel.queries
+    assert re.search(r"headwater_ready\{.*or 0 \* .*up\{.*job=\"headwater\"", query.expression)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_what_is_scraped_by_labels_that_it_has(
+    rule: dict[str, Any], labels_of: dict[str, set[str]]
+) -> None:
+    scraped = {f.name + suffix for f in families() for suffix in SUFFIXES.get(f.type, ())}
+    series = series_in(rule["expr"])
+    assert series <= scraped
+    assert series or 'up{job="headwater"}' in rule["expr"]
+    known = {"instance", "job"}.union(
+        *(labels_of.get(name.removesuffix("_total"), set()) for name in series)
+    )
+    kept = re.findall(r"by \(([^)]*)\)", rule["expr"])
+    told = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert labels_in(rule["expr"]) <= known
+    assert told <= {label.strip() for labels in kept for label in labels.split(",")} | (
+        set() if kept else known
+    )
+
+
+def test_prometheus_loads_the_rules_and_calls_the_job_as_they_do() -> None:
+    config = yaml.safe_load((RULES.parent / "prometheus.yml").read_text(encoding="utf-8"))
+    assert config["rule_files"] == [RULES.name]
+    assert [job["job_name"] for job in config["scrape_configs"]] == ["headwater"]
 
 
 def test_the_file_is_plain_json_with_a_stable_uid() -> None:

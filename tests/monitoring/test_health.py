@@ -45,6 +45,24 @@ def test_a_lost_condition_turns_readiness_off_with_its_reason() -> None:
     assert readiness.reasons() == {"kafka_reachable": "position stands still at lag 12"}
 
 
+def test_only_a_change_of_readiness_is_told() -> None:
+    """The log says when requests are taken, not when the group was joined."""
+    told: list[bool] = []
+    readiness = Readiness(("kafka", "requests"), told.append)
+    readiness.meet("kafka")
+    readiness.mark_started()
+    assert told == []
+    readiness.meet("requests")
+    readiness.meet("requests")
+    assert told == [True]
+    readiness.unmeet("kafka", "silence")
+    readiness.unmeet("kafka", "more silence")
+    assert told == [True, False]
+    readiness.meet("kafka")
+    readiness.mark_stopping()
+    assert told == [True, False, True, False]
+
+
 def test_a_worker_that_stops_is_not_ready_and_answers_what_still_comes() -> None:
     readiness = started()
     readiness.mark_stopping()
