@@ -33,7 +33,7 @@ from stream.records import ErrorBody, Explanation, ScoreRequest
 from .clock import wall_ms
 from .digests import parse_parts
 from .forwarding import ANSWER_SLACK_S, ANSWER_TIMEOUT_S, waited_ms
-from .requests import failed
+from .requests import failed, flagged
 from .scoring import RequestRefused
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ class Routes:
         status = HTTPStatus.OK
         if response.error is not None:
             status = STATUS_OF_CODE.get(response.error.code, HTTPStatus.BAD_REQUEST)
-        return web.Response(
-            body=encode_response(response, form), status=status, content_type=form.content_type
-        )
+        body = encode_response(flagged(response, bool(unknown)), form)
+        return web.Response(body=body, status=status, content_type=form.content_type)
 
     async def explain(self, http: web.Request) -> web.Response:
         """`POST /v1/explain`: a score-request and an ad id in, the ad's part in it out."""

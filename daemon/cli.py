@@ -34,6 +34,9 @@ from .commands.output import say
 from .failure import EXPECTED, report
 from .logs import configure_logging
 
+# What typer makes of Ctrl-C, as shells do: 128 and the number of SIGINT.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="headwater",
     help="Live ad retrieval and ranking: Kafka in, ranked ads out.",
@@ -82,3 +85,7 @@ def main() -> None:
         app()
     except EXPECTED as error:
         sys.exit(report(error))
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.echo("interrupted", err=True)
+        raise

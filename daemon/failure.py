@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import traceback
 
+from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from stream.errors import StreamError, TopicsDiffer
+from stream.errors import BrokerUnavailable, StreamError, TopicsDiffer
 
 from .settings import ConfigurationError
 
@@ -29,6 +30,13 @@ def report(error: BaseException) -> int:
         case ConfigurationError() | TopicsDiffer():
             console.print(f"[red]configuration:[/red] {escape(str(error))}", soft_wrap=True)
             return 2
+        case BrokerUnavailable(__cause__=KafkaConnectionError()):
+            address, _, _ = str(error).partition(": ")
+            text = (
+                f"no Kafka at {address} (kafka.bootstrap); start one with `headwater broker start`,"
+                " or set HEADWATER_KAFKA__BOOTSTRAP"
+            )
+            console.print(f"[red]failed:[/red] {escape(text)}", soft_wrap=True)
         case StreamError() | Failed():
             console.print(f"[red]failed:[/red] {escape(str(error))}", soft_wrap=True)
         case _:

@@ -99,6 +99,11 @@ class Replay:
         """Everything before this time has been sent."""
         return self._time_ms
 
+    @property
+    def start_ms(self) -> int:
+        """What is earlier is the past, and sent at once."""
+        return self._recording.start_ms
+
     async def until(
         self, time_ms: int, report: Callable[[Progress], None] = lambda _: None
     ) -> Progress:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import structlog
 
 from monitoring.activity import Activity
@@ -62,6 +63,8 @@ class Asked(NamedTuple):
     """In which it is answered."""
     written_ms: int
     """Its record time, from which its deadline counts; epoch ms."""
+    unknown: bool = False
+    """Whether it has keys that are ignored."""
 
     def left_s(self) -> float | None:
         """How long it is until its deadline; None without one."""
@@ -141,7 +144,7 @@ class RequestDesk:
             return None
         for topic, keys in unknown.items():
             UNKNOWN_KEYS.labels(topic).inc(keys)
-        return Asked(request, form, message.timestamp)
+        return Asked(request, form, message.timestamp, bool(unknown))
 
     async def accept(self, asked: Asked) -> None:
         """Take what was read; waits for a place in the queue, not for the score."""
@@ -151,7 +154,8 @@ class RequestDesk:
     async def refuse(self, asked: Asked, error: ErrorBody) -> None:
         """Answer what was read with an error."""
         REQUESTS.labels(error.code).inc()
-        await self._respond(failed(asked.request, error), asked.form)
+        response = failed(asked.request, error)
+        await self._respond(flagged(response, asked.unknown), asked.form)
 
     def patience_for_user_s(self, request: ScoreRequest, written_ms: int) -> float:
         """How long a caller's request can wait for a user who is on the move."""
@@ -278,7 +282,8 @@ class RequestDesk:
         return self._scorer.score(request)
 
     async def _answer_record(self, asked: Asked) -> None:
-        await self._respond(await self._answer(asked.request, asked.written_ms), asked.form)
+        response = await self._answer(asked.request, asked.written_ms)
+        await self._respond(flagged(response, asked.unknown), asked.form)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what nobody waits for, but `drain`."""
@@ -317,6 +322,13 @@ class RequestDesk:
             await self._publisher.send(self._topic, key, value, [header_of(form)])
         except PublishFailed as error:
             log.error("response_not_published", request_id=response.request_id, error=str(error))
+
+
+def flagged(response: ScoreResponse, unknown: bool) -> ScoreResponse:
+    """An answer that says whether its request has ignored keys: a typo of one, perhaps."""
+    if not unknown:
+        return response
+    return msgspec.structs.replace(response, flags=(*response.flags, "unknown_keys"))
 
 
 def failed(request: ScoreRequest, error: ErrorBody) -> ScoreResponse:

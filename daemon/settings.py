@@ -421,7 +421,9 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             lines.append(f"{where}: unknown key {key}; allowed: {', '.join(sorted(names))}")
         else:
             value = "(secret)" if key in SECRETS else repr(problem["input"])
-            lines.append(f"{where}: {key} = {value}: {problem['msg']}")
+            # "Value error, ..." is pydantic's word for a check of our own.
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {key} = {value}: {message}")
     return "\n".join(lines)
 
 

@@ -190,7 +190,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise CheckpointMissing(f"{folder}: no checkpoint there; train one")
+        raise CheckpointMissing(f"{folder}: no checkpoint there; `headwater train` makes one")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -41,7 +41,8 @@ def routes(readiness: Readiness) -> list[web.RouteDef]:
             met = [f"[+] {name}" for name in readiness.conditions if name not in reasons]
             unmet = [f"[-] {name}: {reason}" for name, reason in reasons.items()]
             return _probe(not reasons, "\n".join(met + unmet))
-        return _probe(not reasons, ", ".join(reasons) or "ready")
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return _probe(not reasons, told or "ready")
 
     return [
         web.get("/metrics", metrics),

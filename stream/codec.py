@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -158,7 +159,8 @@ def decode_event(
     if body.time_ms > now_ms + MAX_AHEAD_MS:
         raise Rejected(
             Reason.FUTURE_EVENT,
-            f"time_ms {body.time_ms} is {body.time_ms - now_ms} ms after now ({now_ms})",
+            f"time_ms {body.time_ms} ({_date(body.time_ms)}) is more than a day after the worker's"
+            f" now ({_date(now_ms)}, by its clock.mode)",
         )
     check_names(body.features)
     if len(value) > _COUNTED_FROM_BYTES:
@@ -294,6 +296,10 @@ def _request_body(value: bytes | None, form: Format) -> dict[str, Any]:
         if not isinstance(body, dict):
             raise Rejected(Reason.INVALID_FIELD, "a request is a map of its fields")
         return body
+
+
+def _date(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1e3, UTC).isoformat(" ", "seconds")
 
 
 def _request(body: dict[str, Any], unknown_keys: Counter[str] | None) -> ScoreRequest:

@@ -17,7 +17,7 @@ class StreamError(Exception):
 
 
 class BrokerUnavailable(StreamError):
-    """No broker answered in time."""
+    """No broker answered in time; the message begins with the address, and ": "."""
 
     retriable = True
 

@@ -52,5 +52,8 @@ def demo(
         raise Failed("interrupted; what it had started is stopped") from None
     console.print()
     console.print(story.rows.table())
+    console.print(
+        '\nA worker of your own, on this data or on yours: "Run it" in README.md, docs/data.md'
+    )
     if json_file is not None:
         story.rows.write(json_file)

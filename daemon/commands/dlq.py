@@ -17,6 +17,7 @@ from stream.checkpoint_topic import read_erasures
 from stream.cluster import look
 from stream.codec import parse_id
 from stream.deadletters import Found, find
+from stream.errors import Reason
 from stream.publish import Outgoing, Publisher
 from stream.settings import Kafka
 
@@ -39,7 +40,7 @@ class DeadLettered(StrEnum):
 
 
 Topic = Annotated[DeadLettered, typer.Argument(help="The topic they came from.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Only those with this reason.")]
+Why = Annotated[Reason | None, typer.Option("--reason", help="Only those with this reason.")]
 
 
 @app.command("list")
@@ -47,7 +48,7 @@ def list_letters(
     topic: Annotated[
         DeadLettered | None, typer.Argument(help="The topic they came from; all by default.")
     ] = None,
-    reason: Reason = None,
+    reason: Why = None,
     limit: Annotated[int, typer.Option(help="The newest so many of each topic.", min=1)] = 100,
     config: options.Config = None,
     assignments: options.Set = None,
@@ -68,6 +69,8 @@ def list_letters(
     ]
     if as_json:
         output.show({"letters": summaries}, as_json)
+    elif not summaries:
+        output.say("no dead letters")
     else:
         lines = {f"{each['topic']} {each['offset']}": _line(each) for each in summaries}
         output.show({**lines, "shown": len(lines)}, as_json)
@@ -103,7 +106,7 @@ def replay_letters(
     offset: Annotated[
         list[int] | None, typer.Option("--offset", help="Only this one; repeatable.")
     ] = None,
-    reason: Reason = None,
+    reason: Why = None,
     config: options.Config = None,
     assignments: options.Set = None,
     bootstrap: options.Bootstrap = None,
@@ -124,6 +127,7 @@ async def _replay(
     kafka: Kafka, topic: str, reason: str | None, offsets: Sequence[int] | None
 ) -> dict[str, int]:
     counts = {"replayed": 0, "cut": 0, "erased": 0, "foreign": 0}
+    wanted = set(offsets or ())
     source, erasures = "", {}
     if topic == topics.USER_EVENTS:
         source = (await look(kafka, [topic])).source(kafka, topic)
@@ -131,6 +135,7 @@ async def _replay(
     async with Publisher(kafka) as publisher:
         portion: list[Outgoing] = []
         async for letter in _chosen(kafka, topic, reason, offsets):
+            wanted.discard(letter.offset)
             if letter.cut_from_bytes:
                 counts["cut"] += 1
             elif source and letter.source not in ("", source):
@@ -144,6 +149,13 @@ async def _replay(
                 await publisher.send_all(portion)
                 portion = []
         await publisher.send_all(portion)
+    if wanted:
+        missing = ", ".join(map(str, sorted(wanted)))
+        which = f" with the reason {reason}" if reason else ""
+        raise Failed(
+            f"{topic}: no dead letter{which} has the offset {missing}; {counts['replayed']} others"
+            " were replayed; see `headwater dlq list`"
+        )
     return counts
 
 

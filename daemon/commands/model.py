@@ -24,9 +24,9 @@ T = TypeVar("T")
 # Of a difference on a screen: lists of a hundred entries say little there.
 LINE = 200
 
-Name = Annotated[
-    str, typer.Argument(help="Name under state_dir/checkpoints, or a folder.", metavar="CHECKPOINT")
-]
+NAME = "Name under state_dir/checkpoints, or a folder."
+
+Name = Annotated[str, typer.Argument(help=NAME, metavar="CHECKPOINT")]
 
 
 @app.command()
@@ -59,8 +59,8 @@ def verify(
 
 @app.command()
 def diff(
-    one: Name,
-    other: Name,
+    one: Annotated[str, typer.Argument(help=NAME, metavar="ONE")],
+    other: Annotated[str, typer.Argument(help=NAME, metavar="OTHER")],
     config: options.Config = None,
     assignments: options.Set = None,
     as_json: options.Json = False,

@@ -90,7 +90,13 @@ def replay(
             param_hint="--until-ms",
         )
     replayed = recording if ads is None else WithClones(kafka, recording, ads)
-    show(asyncio.run(_replay(kafka, replayed, end_ms, speed, console)), as_json)
+    try:
+        sent = asyncio.run(_replay(kafka, replayed, end_ms, speed, console))
+    except KeyboardInterrupt:
+        raise Failed(
+            "interrupted; what was sent stays, and is applied once however often it is sent again"
+        ) from None
+    show(sent, as_json)
 
 
 async def _replay(
@@ -103,7 +109,7 @@ async def _replay(
     await topics.ensure(kafka)
     async with Publisher(kafka) as publisher:
         replay = Replay(kafka, publisher, recording, speed)
-        with replay_bar(console, replay.time_ms, until_ms) as report:
+        with replay_bar(console, replay.time_ms, replay.start_ms, until_ms) as report:
             sent = await replay.until(until_ms, report)
     return {
         "time_ms": sent.time_ms,

@@ -15,6 +15,8 @@ from . import options, worker_http
 from .output import show
 
 _MIB = 1 << 20
+# Less would be shown as 0.0 MiB.
+_SHOWN_BYTES = _MIB // 20
 
 
 def status(
@@ -58,7 +60,10 @@ def page(body: Mapping[str, Any]) -> RenderableType:
 def _facts(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for condition, reason in body["reasons"].items():
         yield f"- {condition}", reason
-    yield "now", datetime.fromtimestamp(body["now_ms"] / 1e3, UTC).isoformat(" ", "seconds")
+    if body["now_ms"]:
+        yield "now", datetime.fromtimestamp(body["now_ms"] / 1e3, UTC).isoformat(" ", "seconds")
+    else:
+        yield "now", "not known yet: the replay's clock has not come"
     silence_s = body["kafka"]["silence_s"]
     yield "Kafka", "has not answered yet" if silence_s is None else f"answered {silence_s} s ago"
     yield "device", body["device"]
@@ -67,7 +72,11 @@ def _facts(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if body["epoch"] is not None:
         yield "ads", _list((kind, f"{count:,}") for kind, count in body["ads"].items())
         yield "epoch", f"{body['epoch']:,}"
-        sizes = ((part, f"{size / _MIB:,.1f} MiB") for part, size in body["memory"].items())
+        sizes = (
+            (part, f"{size / _MIB:,.1f} MiB")
+            for part, size in body["memory"].items()
+            if size >= _SHOWN_BYTES
+        )
         yield "memory", _list(sizes)
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from .. import environment
+from ..failure import Failed
 from ..progress import training_bar
 from . import options
 from .output import show
@@ -77,6 +78,8 @@ def train(
 
     folder = settings.checkpoints / (name or f"{model}-{preset}")
     console = Console(stderr=True, highlight=False)
+    if folder.exists():
+        console.print(f"{folder} is there already; it is replaced at the end (--name for another)")
     with console.status("reading the data"):
         if data is None:
             lesson = training.packaged(until_week)
@@ -89,6 +92,12 @@ def train(
         save_every_s=settings.training.save_every_s,
     )
     kind = training.Kind(model.value)
-    with training_bar(console, model.value) as progress:
-        metrics = training.train(kind, lesson, preset.value, folder, progress, wanted)
+    try:
+        with training_bar(console, model.value) as progress:
+            metrics = training.train(kind, lesson, preset.value, folder, progress, wanted)
+    except KeyboardInterrupt:
+        raise Failed(
+            "interrupted; without --no-resume the same command goes on from there, but for up to"
+            f" {settings.training.save_every_s:g} s"
+        ) from None
     show({"checkpoint": str(folder), **metrics}, as_json)

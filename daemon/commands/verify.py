@@ -65,7 +65,7 @@ def verify(
 def _print(findings: Sequence[Finding]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("worker", "url", "epoch", "ads", "digest", "as the topics say"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for finding in findings:
         verdict = finding.verdict
         outcome = "yes"

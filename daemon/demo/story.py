@@ -200,7 +200,7 @@ class Story:
         """Everything until a Monday 00:00 (New York), published and applied."""
         self._scene(f"Replay of weeks 1 to {FIRST_WEEK - 1}")
         began = time.monotonic()
-        with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
+        with replay_bar(self._say, replay.time_ms, replay.start_ms, week.now_ms) as report:
             progress = await replay.until(week.now_ms, report)
         with self._say.status("the worker catches up"):
             behind_s = await arrival.wait()
@@ -257,6 +257,7 @@ class Story:
             await worker.wait_ready(hand.client)
             await arrival.wait()
         ready_s = time.monotonic() - began
+        self.rows.add("ready_again_s", ready_s, "s")
         after = [await hand.ask(request) for request in requests]
         equal = sum(map(same, before, after))
         self.rows.add("answers_equal_after_kill", equal == len(requests), "bool", n=len(requests))
@@ -300,7 +301,7 @@ class Story:
             yield first
             for number in quality.WEEKS[1:]:
                 week = quality.Week(number)
-                with replay_bar(self._say, replay.time_ms, week.now_ms) as report:
+                with replay_bar(self._say, replay.time_ms, replay.start_ms, week.now_ms) as report:
                     await replay.until(week.now_ms, report)
                 await arrival.wait()
                 yield week

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from daemon import api
 from daemon.settings import Settings
 from daemon.worker import Worker
+from stream.records import ScoreRequest, ScoreResponse
 
 
 class Broken(Worker):
@@ -56,6 +57,27 @@ async def test_an_error_has_its_status_and_the_one_body(
     assert error["code"] == code
     assert error["message"]
     assert "fire" not in error["message"]
+
+
+class Desk:
+    """Answers everybody with nothing."""
+
+    def patience_for_user_s(self, *_: Any) -> float:
+        return 0.0
+
+    async def answer(self, request: ScoreRequest, _received_ms: int) -> ScoreResponse:
+        return ScoreResponse(request_id=request.request_id, user_id=request.user_id)
+
+
+async def test_a_key_that_is_ignored_is_told(
+    client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typo of an optional key would otherwise change the answer without a word."""
+    monkeypatch.setattr(Worker, "desk", Desk())
+    body = {"request_id": "r", "user_id": "1", "k": 1}
+    for more, flags in (({}, []), ({"frequency_capp": {"most": 3}}, ["unknown_keys"])):
+        answer = await client.post("/v1/score", json={**body, **more})
+        assert (await answer.json())["flags"] == flags
 
 
 async def test_a_method_that_is_not_allowed_is_told_what_is(client: TestClient[Any, Any]) -> None:

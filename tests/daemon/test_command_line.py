@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from daemon.cli import app
+from daemon.commands import worker_http
 from daemon.commands.options import worker_url
 from daemon.commands.status import page
+from daemon.failure import report
 from daemon.settings import ConfigurationError
+from stream.errors import BrokerUnavailable
 
 RUNNER = CliRunner()
 
@@ -76,7 +81,7 @@ def test_status_tells_a_person_what_is_wrong_and_how_far_the_worker_is() -> None
         "ads": {"base": 10_000},
         "offsets": {"ads": {"0": 5_000, "1": 6_000}},
         "models": {},
-        "memory": {"postings": 3 << 20},
+        "memory": {"postings": 3 << 20, "tail": 0},
     }
     console = Console(width=100)
     with console.capture() as captured:
@@ -86,4 +91,32 @@ def test_status_tells_a_person_what_is_wrong_and_how_far_the_worker_is() -> None
     assert "kafka_unreachable: no answer for 12 s" in text
     assert "base 10,000" in text
     assert "postings 3.0 MiB" in text
+    assert "1970" not in text
+    assert "tail" not in text
     assert re.search(r"^ads +11,000 +1,234 +no room", text, re.MULTILINE)
+
+
+def test_a_long_history_is_shown_by_its_newest_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [
+        {"event_id": f"e-{at}", "ad_id": None, "action": "buy", "time_ms": at * 1_000, "value": 3.5}
+        for at in range(30)
+    ]
+    features = {"features": {"product": ["77"], "store": ["3"]}}
+    user = {"user_id": "1", "partition": 2, "events": [{**each, **features} for each in events]}
+    monkeypatch.setattr(worker_http, "get", lambda *_: user)
+    shown = RUNNER.invoke(app, ["user", "show", "1"], catch_exceptions=False).stdout
+    assert re.search(r"^30 +1970-01-01 00:00:29\+00:00 buy 3.5 product=77, store=3", shown, re.M)
+    assert re.search(r"^21 ", shown, re.MULTILINE)
+    assert not re.search(r"^20 ", shown, re.MULTILINE)
+    assert "--all" in shown
+    whole = RUNNER.invoke(app, ["user", "show", "1", "--all"], catch_exceptions=False).stdout
+    assert re.search(r"^1 ", whole, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", [["topics", "check"], ["dlq", "list", "ads"]])
+def test_without_kafka_every_verb_says_where_it_looked_and_what_to_do(verb: list[str]) -> None:
+    done = RUNNER.invoke(app, [*verb, "--bootstrap", "127.0.0.1:1"])
+    assert isinstance(done.exception, BrokerUnavailable)
+    with patch("sys.stderr", io.StringIO()) as told:
+        assert report(done.exception) == 1
+    assert "no Kafka at 127.0.0.1:1 (kafka.bootstrap); start one with" in told.getvalue()

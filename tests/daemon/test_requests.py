@@ -179,7 +179,9 @@ async def test_every_parked_request_is_answered_when_the_parking_closes(desk: De
     await asyncio.sleep(0)
     await parked.accept("has just come")
     closing = asyncio.create_task(parked.parking.close())
-    assert await desk.answered(2) == [("waits", "not_owner"), ("has just come", "not_owner")]
+    # Their order is nobody's promise.
+    answered = {("waits", "not_owner"), ("has just come", "not_owner")}
+    assert set(await desk.answered(2)) == answered
     desk.scorer.free.set()
     await closing
     await desk.desk.drain()
@@ -234,3 +236,16 @@ async def test_a_desk_that_closes_answers_what_is_here_and_refuses_what_comes(de
     assert (await over_http).error is None
     await closing
     assert await desk.answered(1) == [("record", "ok")]
+
+
+async def test_an_ignored_key_of_a_record_is_told_in_its_answer() -> None:
+    desk = Desk()
+    record = message("typo")
+    record = record._replace(value=record.value.replace(b"{", b'{"frequency_capp": 3, ', 1))
+    asked = await desk.desk.read(record)
+    assert asked is not None
+    await desk.desk.accept(asked)
+    await desk.accept("right")
+    await desk.answered(2)
+    flags = {answer.request_id: answer.flags for answer in desk.publisher.answers}
+    assert flags == {"typo": ("unknown_keys",), "right": ()}

@@ -165,6 +165,15 @@ def test_a_replay_can_be_of_some(rejected: Kafka) -> None:
     assert run(rejected, "replay", ADS, "--reason", "null_value") == sent(0)
 
 
+def test_a_replay_of_what_is_not_there_says_so(rejected: Kafka) -> None:
+    """Not even a typo of an offset or a reason ends as if all were done."""
+    done = RUNNER.invoke(app, command(rejected, "replay", ADS, "--offset", "0", "--offset", "99"))
+    assert str(done.exception).startswith("ads: no dead letter has the offset 99; 1 others")
+    assert RUNNER.invoke(app, command(rejected, "list", "--reason", "foo")).exit_code == 2
+    listed = RUNNER.invoke(app, command(rejected, "list", ADS, "--reason", "null_key"))
+    assert listed.stdout.splitlines()[-1] == "no dead letters"
+
+
 def test_what_was_cut_is_not_sent_again_but_counted(kafka: Kafka) -> None:
     """Half a record is another record, or none."""
     whole = (b"7", b"{not json", Reason.UNDECODABLE)
