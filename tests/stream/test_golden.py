@@ -184,7 +184,11 @@ every_file = pytest.mark.parametrize(
 def plainly(record: Any) -> Any:
     """The record itself, an ad with all its weights: those of 1 may be left out in writing."""
     if isinstance(record, Ad):
-        return msgspec.structs.replace(record, features=record.weights())
+        weights = {
+            field: values if isinstance(values, dict) else dict.fromkeys(values, 1.0)
+            for field, values in record.features.items()
+        }
+        return msgspec.structs.replace(record, features=weights)
     return record
 
 
