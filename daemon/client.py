@@ -62,7 +62,9 @@ class WorkerClient:
             async with self._session.request(method, self.url + path, data=body) as answer:
                 return await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
+            # Of a connection that was not made, what the system says, without aiohttp's own words.
+            told = error.strerror if isinstance(error, OSError) else str(error)
+            reason = told or type(error).__name__
             raise WorkerUnreachable(f"{self.url}: {reason}; is a worker running there?") from None
 
     def _object(self, body: bytes) -> dict[str, Any]:

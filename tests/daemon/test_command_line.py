@@ -64,7 +64,7 @@ def test_a_port_that_the_worker_picked_must_be_given() -> None:
 @pytest.mark.parametrize("verb", [["status"], ["ad", "1"], ["explain", "1", "--user-id", "1"]])
 def test_verbs_ask_the_worker_of_the_configuration(verb: list[str]) -> None:
     done = RUNNER.invoke(app, [*verb, "--set", "worker.port=1"])
-    assert "http://127.0.0.1:1" in str(done.exception)
+    assert "http://127.0.0.1:1: Connect call failed" in str(done.exception)
 
 
 def test_status_tells_a_person_what_is_wrong_and_how_far_the_worker_is() -> None:
