@@ -13,8 +13,10 @@ from pathlib import Path
 
 import news_site
 import pytest
+from typer.testing import CliRunner
 
 from daemon import cli, training
+from daemon.failure import Failed
 from model import checkpoints
 from model.training import state
 
@@ -113,3 +115,20 @@ def test_what_cannot_be_trained_says_why(
         cli.main()
     assert ended.value.code == code
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_interrupted_run_says_that_it_goes_on_and_what_it_will_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("daemon.environment.prepare", lambda worker: None)
+    monkeypatch.setattr(training, "packaged", lambda _: None)
+    monkeypatch.setattr(training, "train", interrupted)
+    (tmp_path / "checkpoints" / "ranker-demo").mkdir(parents=True)
+    arguments = ["train", "ranker", "--set", f"worker.state_dir={tmp_path}"]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert isinstance(done.exception, Failed)
+    assert "without --no-resume the same command goes on" in str(done.exception)
+    assert "is replaced at the end" in " ".join(done.stderr.split())
