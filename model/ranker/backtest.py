@@ -137,10 +137,9 @@ def try_out(split: Split, setup: Setup, schema: Schema, progress: Progress = sil
     """
     config, training = setup
     rows = split.examples.rows
-    before_ms = int(rows.prefixes.now_ms[split.validation | split.held_out].min())
     began_s = time.process_time()
     with seeded(training.seed):
-        model = fresh_model(split, config, schema, before_ms)
+        model = fresh_model(split, config, schema)
         fit_model(model, split, training, unkept("trial"), progress)
         train_s = time.process_time() - began_s
         judged = split.validation | split.held_out

@@ -236,15 +236,15 @@ def prepare(
     end_ms = int(now_ms.max(initial=0)) + 1
     split_ms = end_ms - int(training.held_out_days * DAY_MS)
     stop_ms = split_ms - int(training.validation_days * DAY_MS)
-    if now_ms.min(initial=end_ms) >= stop_ms or (since_ms or 0) >= stop_ms:
-        raise TablesInvalid(
-            f"visits span no more than the {training.held_out_days:g} days that are held out and "
-            f"the {training.validation_days:g} days of validation"
-        )
     chosen = np.ones(len(now_ms), np.bool_) if since_ms is None else now_ms >= since_ms
     if training.max_visits is not None:
         chosen &= newest_visits(tables, chosen & (now_ms < split_ms), training.max_visits)
     chosen = sample_negatives(tables, chosen, now_ms >= split_ms, training.negatives, training.seed)
+    if not (chosen & (now_ms < stop_ms)).any():
+        raise TablesInvalid(
+            f"no visit is left to learn from before the {training.held_out_days:g} days that are "
+            f"held out and the {training.validation_days:g} days of validation"
+        )
     examples = Examples.from_tables(tables, encoder, config, chosen)
     now_ms = examples.rows.prefixes.now_ms
     held_out = now_ms >= split_ms
@@ -254,18 +254,14 @@ def prepare(
     return Split(examples, now_ms < stop_ms, validation, held_out)
 
 
-def fresh_model(
-    split: Split, config: RankerConfig, schema: Schema, before_ms: int | None = None
-) -> Gesr:
+def fresh_model(split: Split, config: RankerConfig, schema: Schema) -> Gesr:
     """A model before its first step.
 
-    Args:
-        split, config, schema: of the run.
-        before_ms: later events do not warm the table; None lets all of them.
+    Events before the first training row warm the table: later ones are what rows are asked about.
     """
     model = Gesr(config, actions=len(schema.actions) + 1)
     events = split.examples.histories.events
-    known = slice(None) if before_ms is None else events.time_ms < before_ms
+    known = events.time_ms < split.examples.rows.prefixes.now_ms[split.train].min()
     # The schema's first item field names the item itself.
     item = config.moa.history.index(schema.item_fields[0])
     warm_start(model.moa.embedding, events.owners[known], events.ids[known, item])

@@ -89,7 +89,7 @@ def test_a_run_killed_at_a_random_step_ends_as_one_that_was_not(
         (["--data", "{map}", "--preset", "vast"], 2, "vast"),
         (["--data", "{map}", "--until", "yesterday"], 2, "yesterday"),
         (["--data", "{map}", "--until", "2024-03-01"], 1, "no event in that time"),
-        (["--data", "{map}", "--since", "2024-04-12"], 1, "visits span no more than"),
+        (["--data", "{map}", "--since", "2024-04-12"], 1, "no visit is left to learn from"),
         (["--data", "{map}", "--base", "none"], 2, "no checkpoint there"),
     ],
 )

@@ -21,6 +21,7 @@ from model.ranker import matches
 from model.ranker.batches import Batches
 from model.ranker.examples import Examples
 from model.ranker.presets import configure
+from model.ranker.train import fresh_model, prepare, seeded
 from model.retriever import cooccurrence, periods, sides
 from model.retriever.cooccurrence import CooccurrenceSettings
 from model.retriever.periods import PeriodBuilder
@@ -158,3 +159,22 @@ def test_a_leak_planted_in_the_code_is_caught(
 
     monkeypatch.setattr(periods, "statistics_before", before_or_at)
     assert leaks(read, *data)
+
+
+def test_the_shared_table_begins_without_what_training_is_asked_about(
+    data: tuple[Schema, TrainingTables],
+) -> None:
+    """To prove that this check can fail, events of an hour before the first row do move it."""
+    schema, tables = data
+    times = np.unique(tables.visits["time_ms"].to_numpy())
+    since_ms = int(times[len(times) // 2])
+    config, training = configure("tiny", schema, schema.carried(tables.events.column_names))
+
+    def table_of(tables: TrainingTables) -> np.ndarray:
+        with seeded(0):
+            split = prepare(tables, Encoder(schema), config, training, since_ms)
+            return fresh_model(split, config, schema).moa.embedding.weight.detach().numpy()
+
+    table = table_of(tables)
+    assert np.array_equal(table, table_of(with_future(tables, since_ms)))
+    assert not np.array_equal(table, table_of(with_future(tables, since_ms - 2 * 3_600_000)))
