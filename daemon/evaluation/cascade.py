@@ -2,7 +2,7 @@
 
 Owns how the second stage learns on the retrieval split, and LightGBM beside it on the same rows.
 Promises that it learns only from candidates of periods that their retriever's weights were not
-fitted to, that November alone stops a training, and that nothing of the test part is learned from.
+fitted to, that November alone calibrates it, and that nothing of the test part is learned from.
 
 A retriever scores the purchases that it was fitted to better than any that it will serve. A ranker
 that learns from such scores trusts them too much. Hence two more retrievers, each of which learns
@@ -23,6 +23,7 @@ from model.features import Encoder
 from model.ranker import Ranker, VisitFeatures, backtest, configure
 from model.ranker.config import AffinityConfig
 from model.ranker.presets import Setup
+from model.ranker.sampling import thin_negatives
 from model.retriever import Retriever
 from model.tables import TrainingTables
 
@@ -38,8 +39,13 @@ PRESET: Final = "small"
 PERIOD_DAYS: Final = 30
 # Items of each of a household's two lists: the first of all items, and of those new to it.
 DEPTH: Final = 300
-# Candidates that were not bought, for each household and day that is learned from.
-PASSED: Final = 60
+# Candidates that were not bought, for each household and day that is learned from: fewer than two
+# for each that was.
+PASSED: Final = 30
+NEGATIVES: Final = 2
+# Of the newest day every so many households judge, with all of their candidates: a calibration and
+# a share of the retriever's score that are fitted to some of them are right for no answer.
+JUDGING: Final = 6
 _DAY_MS: Final = 86_400_000
 _ENGAGE: Final = 0
 _PERIOD_MS: Final = PERIOD_DAYS * _DAY_MS
@@ -62,7 +68,8 @@ def lesson(retrievers: Sequence[Retriever], split: Split, tables: TrainingTables
     """What the ranker learns from: a household's candidates of a period are one visit.
 
     Args:
-        retrievers: of which one at least was not fitted to each period.
+        retrievers: of which one at least was not fitted to each period, the one that will serve
+            first: it finds the candidates of those that it was not fitted to.
         split: whose households and items.
         tables: whose periods of ads these are; the newest judges.
 
@@ -79,8 +86,10 @@ def lesson(retrievers: Sequence[Retriever], split: Split, tables: TrainingTables
         # Without any, the first is refused.
         retriever = (ignorant or retrievers)[0]
         found.append(candidates(retriever, split, now_ms, now_ms + _PERIOD_MS))
-    sampled = [part.sampled(PASSED, seed=0) for part in found]
-    return with_visits(split, Candidates.together(sampled))
+    *older, newest = found
+    sampled = [part.sampled(PASSED, seed=0) for part in older]
+    judging = newest.chosen(newest.user % JUDGING == 0)
+    return with_visits(split, Candidates.together([*sampled, judging]))
 
 
 def candidates(retriever: Retriever, split: Split, now_ms: int, end_ms: int) -> Candidates:
@@ -119,7 +128,10 @@ def setup(tables: TrainingTables, seed: int) -> Setup:
     return replace(config, moa=moa), replace(
         training,
         epochs=1,
-        negatives=PASSED,
+        # One pass, whose last weights are its best; November then says what they are worth.
+        validations=0,
+        # Keeps all that is learned from; the last pass, over the newest period, has as many.
+        negatives=NEGATIVES,
         # Of the newest period, whose candidates were all found on its first day.
         held_out_days=1.0,
         context_dropout=0.0,
@@ -160,9 +172,10 @@ def by_trees(tables: TrainingTables, split: Split, found: Candidates) -> Reorder
     config, _ = setup(tables, seed=0)
     encoder = Encoder(SCHEMA)
     visits = VisitFeatures.of(tables, encoder, config)
-    held_out = visits.time_ms == visits.time_ms.max()
+    held_out, bought = visits.time_ms == visits.time_ms.max(), visits.labels[:, _ENGAGE] > 0
+    judged = thin_negatives(bought, held_out, NEGATIVES, seed=0)
     names, x = visits.matrix()
-    logits_of = trees.grow(names, x, visits.labels[:, _ENGAGE], ~held_out, held_out)
+    logits_of = trees.grow(names, x, visits.labels[:, _ENGAGE], ~held_out, judged)
     if logits_of is None:
         return None
     _, x = VisitFeatures.of(with_visits(split, found), encoder, config).matrix()

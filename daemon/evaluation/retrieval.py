@@ -51,19 +51,21 @@ def measure(run: Run) -> None:
         }
 
     tables = _tables(now_ms)
+    retrievers = [
+        _retriever(run, f"retriever-{PRESET}{_suffix(seed)}", tables, seed)
+        for seed in range(run.seeds)
+    ]
     with run.console.status("candidates that the ranker learns from"):
         others = [
             _retriever(run, f"retriever-{PRESET}-{name}", cascade.every_other(tables, first))
             for first, name in enumerate(("even", "odd"))
         ]
-        lesson = cascade.lesson(others, split, tables)
+        lesson = cascade.lesson([retrievers[0], *others], split, tables)
     served: list[ByAxis] = []
     unrounded: list[ByAxis] = []
     ranked: list[ByAxis] = []
-    for seed in range(run.seeds):
-        suffix = f"-{seed}" if seed else ""
-        retriever = _retriever(run, f"retriever-{PRESET}{suffix}", tables, seed)
-        ranker = _ranker(run, f"ranker-{PRESET}-products{suffix}", lesson, seed)
+    for seed, retriever in enumerate(retrievers):
+        ranker = _ranker(run, f"ranker-{PRESET}-products{_suffix(seed)}", lesson, seed)
         pipeline = Pipeline(retriever, tables, now_ms)
         with run.console.status(f"retriever and ranker, seed {seed}"):
             served.append(measures.of(pipeline.search))
@@ -108,6 +110,10 @@ def _tables(until_ms: int) -> TrainingTables:
     settings = PRESETS[PRESET]
     periods = settings.train_periods + settings.held_out_periods
     return journey.split_tables(until_ms, cascade.PERIOD_DAYS, periods)
+
+
+def _suffix(seed: int) -> str:
+    return f"-{seed}" if seed else ""
 
 
 def _retriever(run: Run, name: str, tables: TrainingTables, seed: int = 0) -> Retriever:

@@ -1,8 +1,9 @@
 """GESR: one ranker from sources to logits, read top-down.
 
 Owns the graph of the model (Generative Early Stage Ranking, arXiv 2511.21095): the MoA block,
-the two towers beside it, and the MLPG overarch with one logit per task. Promises that a
-candidate's logits depend on nothing of the other candidates. Calibration is ``calibration``'s.
+the two towers beside it, the MLPG overarch with one logit per task, and beside it the share of the
+retriever's score. Promises that a candidate's logits depend on nothing of the other candidates.
+Calibration is ``calibration``'s.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .config import TASKS, RankerConfig
 from .inputs import Inputs
 from .mlpg import Mlpg
 from .moa import MixtureOfAttentions
+from .signals import names
+from .trust import Trust
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Gesr(nn.Module):
             dropout=config.dropout,
         )
 
+        self.trust = None
+        if moa.retrieved and config.parts.signals:
+            self.trust = Trust(names(moa).index("retrieval"), len(TASKS))
+
     def forward(self, inputs: Inputs) -> Scores:
         """Score every candidate of every visit."""
         moa = self.moa(inputs)
@@ -68,6 +75,8 @@ class Gesr(nn.Module):
             interaction = torch.cat([interaction, joint], -1)
         gated = [moa.target, joint] if self.config.parts.gates else []
         logits, gates = self.overarch(interaction, gated)
+        if self.trust is not None:
+            logits = logits + self.trust(inputs.signals)
         return Scores(logits, gates)
 
 

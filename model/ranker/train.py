@@ -122,14 +122,17 @@ def train_ranker(
         )
         curves = {"fit": Curve(**fitted["curve"])}
         model.load_state_dict(fitted["model"])
-        logits, gates = predict(model.eval(), split.batches(split.held_out, config, training))
+        held_out, rows = split.held_out, examples.rows
+        labels, users = rows.labels[held_out], rows.prefixes.owners[held_out]
+        every, gates = predict(model.eval(), split.batches(held_out, config, training))
+        logits = every[held_out]
+        if model.trust is not None:
+            logits = model.trust.fit(logits, rows.signals[held_out], labels, rows.visits[held_out])
         if training.refit:
             curves["refit"] = refit_model(model, split, training, run.stage("refit"))
 
-    held_out, rows = split.held_out, examples.rows
-    labels, users = rows.labels[held_out], rows.prefixes.owners[held_out]
-    calibration = Platt.fit(logits[held_out], labels)
-    probabilities = calibration.apply(logits[held_out])
+    calibration = Platt.fit(logits, labels)
+    probabilities = calibration.apply(logits)
     metrics = {
         "rows": float(split.train.sum()),
         "held_out_rows": float(held_out.sum()),

@@ -17,10 +17,10 @@ from model import checkpoints
 from model.ranker import train
 from model.ranker.inputs import Inputs
 from model.ranker.presets import configure
-from model.ranker.ranker import KIND
+from model.ranker.ranker import KIND, Ranker
 from model.ranker.train import hide_context, train_ranker
 from model.schema import Schema
-from model.tables import TablesInvalid, TrainingTables
+from model.tables import RETRIEVAL, TablesInvalid, TrainingTables
 from model.training import Options, loop
 
 HISTORY = ("product", "type")
@@ -74,6 +74,22 @@ def test_held_out_labels_reach_no_weight(
     response = ("statistics.answered.columns", "statistics.answered_in.columns")
     served = {name for name in first if name.startswith(response)}
     assert differing == {"calibration.slope", "calibration.offset"} | served
+
+
+def test_a_share_of_the_retriever_s_score_is_fitted_calibrated_and_kept(
+    world: TrainingTables, schema: Schema, tmp_path: Path
+) -> None:
+    """Planted: a score that training sees at random and that is right where it is held out."""
+    visits = world.visits
+    noise = np.random.default_rng(0).normal(size=visits.num_rows)
+    newest = visits["time_ms"].to_numpy() > visits["time_ms"].to_numpy().max() - 7 * 86_400_000
+    scores = noise + 3 * newest * visits["engage"].to_numpy()
+    retrieved = replace(world, visits=visits.append_column(RETRIEVAL, pa.array(scores)))
+    metrics = train_ranker(retrieved, schema, "tiny", tmp_path / "r")
+    trust = Ranker.load(tmp_path / "r").model.trust
+    assert trust is not None
+    assert trust.share[0] > 0.1
+    assert metrics["engage_calibration"] == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_task_that_never_happens_has_no_metrics_and_no_nan(
