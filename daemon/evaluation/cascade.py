@@ -86,10 +86,14 @@ def lesson(retrievers: Sequence[Retriever], split: Split, tables: TrainingTables
         # Without any, the first is refused.
         retriever = (ignorant or retrievers)[0]
         found.append(candidates(retriever, split, now_ms, now_ms + _PERIOD_MS))
-    *older, newest = found
-    sampled = [part.sampled(PASSED, seed=0) for part in older]
-    judging = newest.chosen(newest.user % JUDGING == 0)
-    return with_visits(split, Candidates.together([*sampled, judging]))
+    return with_visits(split, thinned(found))
+
+
+def thinned(days: Sequence[Candidates]) -> Candidates:
+    """A sample of all days but the last, and of that all candidates of some households."""
+    *older, newest = days
+    sampled = [day.sampled(PASSED, seed=0) for day in older]
+    return Candidates.together([*sampled, newest.chosen(newest.user % JUDGING == 0)])
 
 
 def candidates(retriever: Retriever, split: Split, now_ms: int, end_ms: int) -> Candidates:

@@ -106,6 +106,20 @@ def test_sampling_keeps_what_was_bought_and_its_share_of_the_rest(
     assert passed == pytest.approx(10, rel=0.15)
 
 
+def test_of_the_newest_day_some_households_judge_with_all_of_their_candidates(
+    retrievers: dict[str, Retriever], split: Split
+) -> None:
+    older = found(retrievers["ignorant"], split)
+    newest = replace(older, now_ms=older.now_ms + 30 * DAY_MS)
+    taught = cascade.thinned([older, newest])
+    judge = taught.now_ms == newest.now_ms[0]
+    assert 0 < len(np.unique(taught.user[judge])) < len(np.unique(older.user))
+    for user in np.unique(taught.user[judge]):
+        mine = taught.item[judge & (taught.user == user)]
+        np.testing.assert_array_equal(mine, newest.item[newest.user == user])
+    assert (~judge).sum() == len(older.sampled(cascade.PASSED, seed=0))
+
+
 def test_visits_carry_the_retriever_s_score(retrievers: dict[str, Retriever], split: Split) -> None:
     of = found(retrievers["ignorant"], split)
     ads = tables().ads
