@@ -63,8 +63,8 @@ class AdScan:
         """
         places = [place for place, message in enumerate(messages) if self._concerns(message)]
         scanned = self._scanned([messages[place] for place in places])
-        self._number(scanned)
         targeting = _targeting(scanned)
+        self._number(scanned)
         groups = _groups(scanned)
         rows = np.flatnonzero(scanned.outcomes == kernel.TAKEN)
         read = [self._read_by_models(scanned, row) for row in rows.tolist()]
@@ -140,15 +140,22 @@ class AdScan:
         return replace(scanned, unknown=scanned.unknown[:unknown])
 
     def _number(self, scanned: Scanned) -> None:
-        """Give the features that are new their numbers."""
-        for place, field_at, field_end, value_at, value_end in scanned.unknown.tolist():
+        """Give the features that are new their numbers; an ad that is no text is left."""
+        rows = np.searchsorted(scanned.bounds, scanned.unknown[:, 0], side="right") - 1
+        new: list[tuple[int, int, str, str]] = []
+        for row, unknown in zip(rows.tolist(), scanned.unknown.tolist(), strict=True):
+            place, field_at, field_end, value_at, value_end = unknown
             try:
                 field = scanned.text[field_at:field_end].decode()
                 value = scanned.text[value_at:value_end].decode()
             except UnicodeDecodeError:
-                row = np.searchsorted(scanned.bounds, place, side="right") - 1
                 scanned.outcomes[row] = kernel.LEFT
             else:
+                new.append((row, place, field, value))
+        # Numbers are for ever, so only once it is known of all of an ad that it is taken.
+        outcomes = scanned.outcomes.tolist()
+        for row, place, field, value in new:
+            if outcomes[row] == kernel.TAKEN:
                 scanned.ids[place] = self._features.of_field(field)[value]
         self._known.update()
 

@@ -170,7 +170,7 @@ def _features(
         return at + 1, count, left
     while at < end and text[at] == _QUOTE:
         begin = at + 1
-        behind, digest, bits = _plain(text, begin, end, BASIS)
+        behind, digest, name_bits = _plain(text, begin, end, BASIS)
         if behind <= begin or _repeated(fields, named, digest):
             return refused
         named += 1
@@ -192,7 +192,7 @@ def _features(
         close = _CLOSE_MAP if weighted else _CLOSE_LIST
         at = _past_space(text, at + 1, end)
         if at < end and text[at] == close:
-            if bits > _ASCII:
+            if name_bits > _ASCII:
                 return refused
         else:
             several = 0
@@ -225,7 +225,7 @@ def _features(
                         if left < 0:
                             return refused
                     count += 1
-                elif bits > _ASCII:
+                elif (name_bits | bits) > _ASCII:
                     return refused
                 if at >= end or text[at] != _COMMA:
                     break

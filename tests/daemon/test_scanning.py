@@ -23,7 +23,7 @@ from model.features import Encoder
 from model.schema import Schema
 from model.value import ValueModel
 from stream.codec import decode_ad, encode_ad
-from stream.errors import Rejected
+from stream.errors import Reason, Rejected
 from stream.formats import JSON, MSGPACK, header_of
 from stream.records import MAX_FEATURES, Ad, Rule
 
@@ -191,6 +191,40 @@ REPEATED = [
 @pytest.mark.parametrize("text", REPEATED)
 def test_of_a_repeated_key_the_last_one_counts(text: bytes) -> None:
     assert by_applier([message(text)], NONE) == by_codec([message(text)], NONE)
+
+
+BAD_BYTES = [
+    b'{"version":1,"features":{"\xff":["x"]}}',
+    b'{"version":1,"features":{"\xff":[]}}',
+    b'{"version":1,"features":{"\xff":{"x":0}}}',
+    b'{"version":1,"features":{"a":{"\xff":0}}}',
+    b'{"version":1,"features":{"\xff":{"x":0,"y":0.0}},"advertiser":"a"}',
+    b'{"version":1,"advertiser":"\xff"}',
+    b'{"version":1,"campaign":"\xed\xa0\x80"}',
+    b'{"version":1,"targeting":{"geo":{"deny":["\xff"]}}}',
+]
+
+
+@pytest.mark.parametrize("text", BAD_BYTES)
+def test_bytes_that_are_no_text_are_refused_wherever_they_stand(text: bytes) -> None:
+    assert by_applier([message(text)], NONE) == [Reason.UNDECODABLE]
+
+
+REFUSED_AT_ITS_END = [
+    b'{"version":1,"features":{"a":["new"],"b":["\xff"]}}',
+    b'{"version":1,"features":{"a":["new"]},"targeting":{"a=b":{}}}',
+    b'{"version":1,"features":{"a":["new"]},"targeting":{"geo":{"allow":[1]}}}',
+]
+
+
+@pytest.mark.parametrize("text", REFUSED_AT_ITS_END)
+def test_a_rejected_ad_numbers_no_features(text: bytes) -> None:
+    """What is numbered stays for ever: a producer's mistake must not fill the dictionary."""
+    writer: Any = Writer(NONE)
+    good = message(b'{"version":1,"features":{"a":["good"]},"advertiser":"x","campaign":"y"}')
+    AdsApplier(writer, NONE, JSON).decode([message(text), good, message(text)], 0)
+    known = [writer.features.key(number) for number in range(len(writer.features))]
+    assert known == ["a=good", "advertiser=x", "campaign=y"]
 
 
 def test_an_ad_as_producers_write_it_is_read_by_the_kernel() -> None:
