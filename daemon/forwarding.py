@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from monitoring.metrics import REQUESTS_FORWARDED
-from stream.codec import encode_id
+from stream.codec import encode_id, parse_id
 from stream.directory import Directory, Listing, decode_listing, encode_listing
 from stream.errors import Rejected
 from stream.placement import partition_of
@@ -53,8 +53,10 @@ class _NotTheOwner(Exception):
 
 def waited_ms(http: web.Request) -> int:
     """How long a request has waited on the worker that has passed it on."""
-    text = http.headers.get(WAITED_HEADER, "")
-    return int(text) if text.isdecimal() else 0
+    try:
+        return parse_id(http.headers.get(WAITED_HEADER, ""))
+    except ValueError:
+        return 0
 
 
 class Forwarding:

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from daemon import api
+from daemon.forwarding import WAITED_HEADER
 from daemon.settings import Settings
 from daemon.worker import Worker
 from stream.records import ScoreRequest, ScoreResponse
@@ -82,3 +83,12 @@ async def test_a_key_that_is_ignored_is_told(
 
 async def test_a_method_that_is_not_allowed_is_told_what_is(client: TestClient[Any, Any]) -> None:
     assert (await client.get("/v1/score")).headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("waited", ["", "-1", "x", "9" * 400, "9" * 5_000, "\u0663"])
+async def test_a_waited_time_that_is_none_counts_as_none(
+    client: TestClient[Any, Any], waited: str
+) -> None:
+    """Anybody can send the header."""
+    answer = await client.delete("/v1/users/1", headers={WAITED_HEADER: waited})
+    assert (await answer.json())["error"]["code"] == "not_ready"
