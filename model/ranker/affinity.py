@@ -1,9 +1,9 @@
 """Affinity: what the items that a user has met say about another item.
 
 Owns a closed-form regression of every item on all others (EASE, Steck, arXiv 1905.03375: ridge
-regression without self-weights), kept as each item's strongest sources so that a checkpoint can
-hold it and a request can afford it. Promises the same score in training and in serving from the
-same items met. How much it says is the model's to learn.
+regression without self-weights), of as many items as a checkpoint can hold and a request can
+afford. Promises the same score in training and in serving from the same items met. How much it
+says is the model's to learn.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Affinity:
 def fit_affinity(users: Ints, items: Ints, targets: Ints, config: AffinityConfig) -> Affinity:
     """Regress items on items.
 
-    The inverse is taken on the side of the users, of whom there are fewer:
+    The inverse is taken on the side of which there are fewer, items or users:
     (X'X + r)^-1 = (1 - X' (XX' + r)^-1 X) / r.
 
     Args:
@@ -81,19 +81,37 @@ def fit_affinity(users: Ints, items: Ints, targets: Ints, config: AffinityConfig
     """
     met, matrix = _incidence(users, items, targets, config)
     (columns,) = np.nonzero(np.isin(met, targets))
+    if len(met) < len(matrix):
+        return Affinity(met, met[columns], _by_items(matrix, columns, config.ridge))
+    return Affinity(met, met[columns], _by_users(matrix, columns, config.ridge))
+
+
+def _by_items(matrix: Floats, columns: Ints, ridge: float) -> npt.NDArray[np.float16]:
+    """Weights of all I items for T of them, from [U, I]: costs I^2 of memory."""
+    gram = matrix.T @ matrix
+    gram[np.diag_indices(len(gram))] += ridge
+    root = torch.linalg.cholesky(torch.from_numpy(gram))
+    inverse: Floats = torch.cholesky_inverse(root).numpy()
+    weights = -inverse[:, columns] / inverse.diagonal()[columns]
+    weights[columns, np.arange(len(columns))] = 0.0
+    return weights.astype(np.float16)
+
+
+def _by_users(matrix: Floats, columns: Ints, ridge: float) -> npt.NDArray[np.float16]:
+    """As ``_by_items``, at the cost of U^2."""
     kernel = matrix @ matrix.T
-    kernel[np.diag_indices(len(kernel))] += config.ridge
+    kernel[np.diag_indices(len(kernel))] += ridge
     # torch, because NumPy knows no triangular solve and takes four times as long.
     root = torch.linalg.cholesky(torch.from_numpy(kernel))
     whitened = torch.linalg.solve_triangular(root, torch.from_numpy(matrix), upper=False).numpy()
     diagonal = 1 - np.einsum("ui,ui->i", whitened, whitened)
-    weights = np.empty((len(met), len(columns)), np.float16)
+    weights = np.empty((matrix.shape[1], len(columns)), np.float16)
     for start in range(0, len(columns), _BLOCK):
         block = columns[start : start + _BLOCK]
         part = whitened.T @ whitened[:, block] / diagonal[block]
         part[block, np.arange(len(block))] = 0.0
         weights[:, start : start + _BLOCK] = part
-    return Affinity(met, met[columns], weights)
+    return weights
 
 
 def score_prefixes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from model.ranker.affinity import Affinity, AffinityHistory, fit_affinity
 from model.ranker.config import AffinityConfig
@@ -43,6 +44,29 @@ def test_scores_are_those_of_ridge_regression_without_self_weights(events: Event
     history = np.array([3, 3, 0, 9, 5, 3])
     found = fit(events).score(history, np.arange(1, ITEMS + 1))
     np.testing.assert_allclose(found, scores(events, history), atol=2e-3)
+
+
+@pytest.mark.parametrize("users", [5, USERS])
+def test_the_smaller_side_is_inverted_and_either_gives_the_same(
+    events: Events, users: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set of a hundred thousand users has no room for a matrix of users by users."""
+    sides = []
+    factor = torch.linalg.cholesky
+
+    def spied(matrix: torch.Tensor) -> torch.Tensor:
+        sides.append(len(matrix))
+        factored: torch.Tensor = factor(matrix)
+        return factored
+
+    monkeypatch.setattr(torch.linalg, "cholesky", spied)
+    few = events.owners < users
+    some = Events(*(column[few] for column in vars(events).values()))
+    history = np.array([3, 9, 5])
+    found = fit(some).score(history, np.arange(1, ITEMS + 1))
+    assert sides == [min(users, ITEMS)]
+    # What nobody has met has no score here, and 0 in the formula.
+    np.testing.assert_allclose(np.nan_to_num(found), scores(some, history), atol=2e-3)
 
 
 def test_an_unknown_item_has_no_score_and_an_empty_history_scores_zero(events: Events) -> None:
