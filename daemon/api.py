@@ -111,18 +111,19 @@ class Routes:
 
     async def explain(self, http: web.Request) -> web.Response:
         """`POST /v1/explain`: a score-request and an ad id in, the ad's part in it out."""
+        received_ms = wall_ms() - waited_ms(http)
         try:
             request, ad_id = decode_explain_body(await http.read())
         except RequestRejected as rejected:
             return error(rejected.code, rejected.message)
         answer: Explanation | ErrorBody
-        match await self._elsewhere(http, request, wall_ms() - waited_ms(http)):
+        match await self._elsewhere(http, request, received_ms):
             case web.Response() as forwarded:
                 return forwarded
             case ErrorBody() as refusal:
                 answer = refusal
             case None:
-                answer = await self._worker.desk.explain(request, ad_id)
+                answer = await self._worker.desk.explain(request, ad_id, received_ms)
         if isinstance(answer, ErrorBody):
             return error(answer.code, answer.message)
         return web.Response(body=encode_explanation(answer), content_type="application/json")

@@ -121,12 +121,14 @@ class RequestDesk:
         await self._free.acquire()
         return await self._answer(request, written_ms)
 
-    async def explain(self, request: ScoreRequest, ad_id: int) -> Explanation | ErrorBody:
-        """Say what one ad is to a request; waits and is refused as `answer`."""
+    async def explain(
+        self, request: ScoreRequest, ad_id: int, written_ms: int
+    ) -> Explanation | ErrorBody:
+        """Say what one ad is to a request; waits for a state and is refused as `answer`."""
         if (refused := self._refused()) is not None:
             return refused
         await self._free.acquire()
-        return await self._outcome(self._scorer.explain, request, ad_id, wall_ms())
+        return await self._outcome(self._scorer.explain, request, ad_id, written_ms)
 
     async def read(self, message: Message) -> Asked | None:
         """Read a record of `score-requests`; None when it is none, which is settled."""

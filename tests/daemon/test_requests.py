@@ -20,7 +20,7 @@ from monitoring.freshness import LagTracker
 from monitoring.health import Readiness
 from stream.codec import decode_impression, decode_response, encode_request
 from stream.formats import JSON
-from stream.records import Impression, ScoreRequest, ScoreResponse
+from stream.records import ErrorBody, Impression, ScoreRequest, ScoreResponse
 from stream.requests import RequestMessage
 from stream.settings import Kafka
 from stream.topics import IMPRESSIONS
@@ -35,6 +35,9 @@ class Scorer:
     def __init__(self) -> None:
         self.free = threading.Event()
         self.free.set()
+
+    def explain(self, request: ScoreRequest, ad_id: int) -> None:
+        """Nothing."""
 
     def score(self, request: ScoreRequest) -> Scored:
         self.free.wait(5)
@@ -155,6 +158,18 @@ async def test_a_wait_is_over_at_the_deadline(desk: Desk) -> None:
     await desk.accept("early", min_offsets=TO_COME, deadline_ms=20)
     await desk.accept("nowhere", min_offsets={"ads": {9: 1}})
     assert await desk.answered(2) == [("nowhere", "invalid_field"), ("early", "stale")]
+    await desk.desk.drain()
+
+
+async def test_an_explanation_waits_no_longer_than_its_deadline_from_when_it_was_asked(
+    desk: Desk,
+) -> None:
+    """On the way to the user's owner some of it may have passed."""
+    asked = request("late", min_offsets=TO_COME, deadline_ms=20_000)
+    async with asyncio.timeout(5):
+        answer = await desk.desk.explain(asked, 1, now_ms() - 20_000)
+    assert isinstance(answer, ErrorBody)
+    assert answer.code == "stale"
     await desk.desk.drain()
 
 
