@@ -126,7 +126,7 @@ async def desk() -> Desk:
 
 
 async def test_requests_that_wait_for_a_state_hold_up_nobody(desk: Desk) -> None:
-    """A full queue of them once stopped everybody else for as long as they waited."""
+    """Else a full queue of them would stop everybody for as long as they wait."""
     early = [f"early {n}" for n in range(QUEUE)]
     for name in early:
         await desk.accept(name, min_offsets=TO_COME)
@@ -176,7 +176,7 @@ async def test_an_explanation_waits_no_longer_than_its_deadline_from_when_it_was
 async def test_a_request_whose_user_is_on_the_move_is_told_when_its_deadline_has_passed(
     desk: Desk,
 ) -> None:
-    """It was told only when the user had come."""
+    """Not only when the user has come."""
     parked = Parked(desk)
     await parked.accept("patient")
     await parked.accept("urgent", deadline_ms=20)
