@@ -207,6 +207,8 @@ class RankerConfig:
         tower_width: width of the user and item towers' outputs.
         overarch_width: hidden width of each overarch branch.
         dropout: on hidden layers of T_match and of the overarch, in training only.
+        history_dropout: share of visits that see nothing of what attention has read, in training
+            only: then the other parts learn to do without, and attention adds to them.
         task_weights: weights of the losses, in the order of ``TASKS``.
         parts: which parts take part.
     """
@@ -217,13 +219,15 @@ class RankerConfig:
     tower_width: int = 32
     overarch_width: int = 64
     dropout: float = 0.0
+    history_dropout: float = 0.0
     task_weights: tuple[float, float] = (1.0, 0.5)
     parts: Parts = Parts()
 
     def __post_init__(self) -> None:
         _positive(self, "seeds", "tower_width", "overarch_width")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "history_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if min(self.task_weights) < 0 or max(self.task_weights) <= 0:
             raise ValueError(f"task_weights must not be negative or all 0: {self.task_weights}")
 

@@ -53,6 +53,7 @@ class MixtureOfAttentions(nn.Module):
         super().__init__()
         moa, width = config.moa, config.moa.width
         self.moa = moa
+        self.dropout = config.history_dropout
         self.memory = config.hstu.context
         self.window = config.hstu.window
         self.ro_query = _positions(moa.ro_query, moa.profile + moa.context)
@@ -110,13 +111,17 @@ class MixtureOfAttentions(nn.Module):
             )  # [V, D]
         token = item if self.match_into_token is None else item + self.match_into_token(match)
         itself = none if self.hstu is None else self._attend(self.hstu, token, events, inputs)
+        target = torch.cat([itself, crossed], -1)
+        if self.training and self.dropout:
+            seen = torch.rand(len(summary), 1, device=summary.device) >= self.dropout
+            summary, target = summary * seen, target * seen[:, None]
         return MoaOutput(
             profile=users.flatten(-2),
             summary=summary,
             item=item,
             item_fields=fields.flatten(-2),
             match=match,
-            target=torch.cat([itself, crossed], -1),
+            target=target,
         )
 
     def _event_fields(self, history: Tensor) -> Tensor:

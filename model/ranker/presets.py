@@ -68,7 +68,6 @@ Setup = tuple[RankerConfig, TrainingConfig]
 
 # Every negative, and the loss that is measured: each row alike.
 SMALL = TrainingConfig(
-    epochs=2,
     groups=112,
     negatives=20,
     held_out_days=28.0,
@@ -124,10 +123,10 @@ def configure(
     # Differences of counts over nested windows say how demand moved, which no one window does.
     moa = _moa(schema, history, (None, 182.0, 91.0, 28.0, 7.0), retrieved)
     if preset == "small":
-        return (
-            RankerConfig(moa=replace(moa, width=64), hstu=HstuConfig(), overarch_width=128),
-            SMALL,
+        config = RankerConfig(
+            moa=replace(moa, width=64), hstu=HstuConfig(), overarch_width=128, history_dropout=0.5
         )
+        return config, SMALL
     if preset == "base":
         config = RankerConfig(
             moa=replace(moa, table_rows=262_144, field_width=32, width=128),
@@ -135,6 +134,7 @@ def configure(
             seeds=8,
             tower_width=64,
             overarch_width=256,
+            history_dropout=0.5,
         )
         return config, replace(SMALL, groups=128, alpha=1.8)
     if preset == "large":
@@ -153,6 +153,7 @@ def configure(
             seeds=16,
             tower_width=128,
             overarch_width=512,
+            history_dropout=0.5,
         )
         return config, replace(SMALL, alpha=1.6)
     raise ValueError(f"unknown preset {preset!r}; allowed: {', '.join(get_args(Preset))}")

@@ -49,6 +49,8 @@ def test_inconsistent_sources_are_refused_by_name(
 def test_unusable_sizes_are_refused(config: RankerConfig) -> None:
     with pytest.raises(ValueError, match="dropout"):
         HstuConfig(dropout=1.0)
+    with pytest.raises(ValueError, match="history_dropout"):
+        replace(config, history_dropout=1.0)
     with pytest.raises(ValueError, match="window_days"):
         MatchPair("product", "product", 0.0)
     with pytest.raises(ValueError, match="task_weights"):

@@ -92,6 +92,21 @@ def test_events_after_the_prefix_change_nothing(
     torch.testing.assert_close(model(other).logits, model(inputs).logits)
 
 
+def test_a_visit_without_its_history_reads_counts_and_signals_alone(
+    config: RankerConfig, draw_inputs: Draw
+) -> None:
+    """In training, with a share of history_dropout; never when it is served."""
+    deaf = replace(config, hstu=replace(config.hstu, dropout=0.0), history_dropout=0.9999)
+    inputs = draw_inputs(config)
+    other = replace(inputs, values=-inputs.values, actions=2 - inputs.actions)
+    model = build(deaf)
+    heard = inputs.prefixes > 0
+    assert not torch.isclose(model(inputs).logits, model(other).logits)[heard].any()
+    assert torch.equal(model(inputs).logits, build(config)(inputs).logits)
+    model.train()
+    assert torch.equal(model(inputs).logits, model(other).logits)
+
+
 def test_a_re_run_over_layers_times_window_is_the_whole(
     model: Gesr, config: RankerConfig, draw_inputs: Draw
 ) -> None:
