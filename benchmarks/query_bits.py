@@ -18,7 +18,7 @@ from daemon.features import FeatureMap
 from daemon.histories import EncodedHistories, Expiry
 from daemon.impressions import Impressions
 from daemon.index_writer import Published
-from daemon.rows import Rows
+from daemon.rows import Mean, Rows
 from daemon.scoring import Scorer
 from daemon.settings import Settings
 from gpuindex import Index, IndexSettings
@@ -101,8 +101,7 @@ def measure(settings: Settings, weeks: Sequence[int]) -> Rows:
             ("shared@100", shared[bits], "share"),
             ("request_ms", times_ms[bits], "ms"),
         ):
-            mean = quality.summary(values)
-            rows.add(f"{axis}/{bits}_bits", mean.value, unit, spread=mean.spread, n=mean.n)
+            rows.add_mean(f"{axis}/{bits}_bits", Mean.of(values), unit)
     return rows
 
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .datasets import complete_journey as journey
+from .rows import Mean
 
 # The first two weeks that the demo's models have not learned from.
 WEEKS: Final = (41, 42)
@@ -61,21 +62,6 @@ class Question:
     context: Mapping[str, tuple[str, ...]]
     now_ms: int
     bought: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Recall:
-    """A mean over users.
-
-    Attributes:
-        value: the mean.
-        spread: its standard error over users.
-        n: how many users.
-    """
-
-    value: float
-    spread: float
-    n: int
 
 
 Scorer = Callable[[Question], Awaitable[Sequence[Scored]]]
@@ -146,7 +132,7 @@ class Week:
         return list(self.live[order].tolist())
 
 
-async def measure(scorer: Scorer, weeks: AsyncIterable[Week], k: int = K) -> dict[str, Recall]:
+async def measure(scorer: Scorer, weeks: AsyncIterable[Week], k: int = K) -> dict[str, Mean]:
     """Recall@k of a scorer's two orders and of the baselines, over all questions of the weeks.
 
     Args:
@@ -172,19 +158,12 @@ async def measure(scorer: Scorer, weeks: AsyncIterable[Week], k: int = K) -> dic
             }
             for system, products in lists.items():
                 recalls[system].append(recall(products, question.bought, k))
-    return {system: summary(values) for system, values in recalls.items()}
+    return {system: Mean.of(values) for system, values in recalls.items()}
 
 
 def recall(products: Sequence[int], bought: frozenset[int], k: int = K) -> float:
     """The share of `bought` among the first k products of a list."""
     return len(bought.intersection(products[:k])) / len(bought)
-
-
-def summary(recalls: Sequence[float]) -> Recall:
-    """The mean over users, with its standard error."""
-    values = np.asarray(recalls)
-    spread = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Recall(float(values.mean()), float(spread), len(values))
 
 
 def one_per_product(ad_ids: Iterable[int]) -> list[int]:

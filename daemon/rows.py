@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, and how sure it is.
+
+    Attributes:
+        value: the mean.
+        spread: its standard error.
+        n: of how many users or runs.
+    """
+
+    value: float
+    spread: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float] | NDArray[np.floating]) -> Mean:
+        """The mean of some values; the standard error of one is 0."""
+        values = np.asarray(values)
+        spread = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return cls(float(values.mean()), float(spread), len(values))
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,10 @@ class Rows:
     ) -> None:
         """Add one figure."""
         self.rows.append(Row(axis, system, float(value), unit, spread, n))
+
+    def add_mean(self, axis: str, mean: Mean, unit: str, *, system: str = "headwater") -> None:
+        """Add a mean with its standard error."""
+        self.add(axis, mean.value, unit, system=system, spread=mean.spread, n=mean.n)
 
     def write(self, path: Path) -> None:
         """Write them as a JSON list."""

@@ -312,14 +312,7 @@ class Story:
 
         recalls = await quality.measure(scorer, weeks())
         for system, recall in recalls.items():
-            self.rows.add(
-                f"recall@{quality.K}",
-                recall.value,
-                "share",
-                system=system,
-                spread=recall.spread,
-                n=recall.n,
-            )
+            self.rows.add_mean(f"recall@{quality.K}", recall, "share", system=system)
             self._done(f"recall@{quality.K} {system:<20} {recall.value:.3f} ± {recall.spread:.3f}")
 
     def _kept(self, worker: WorkerProcess, client: WorkerClient, kafka: Kafka) -> None:

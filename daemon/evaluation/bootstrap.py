@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rows import Mean
+
 DRAWS = 2_000
 SEED = 0
 
@@ -19,21 +21,15 @@ _BLOCK = 200
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over users.
+class Estimate(Mean):
+    """A mean over users, whose standard error is by bootstrap.
 
     Attributes:
-        value: the mean.
-        spread: its bootstrap standard error.
         low, high: bounds of its 95% interval.
-        n: how many users.
     """
 
-    value: float
-    spread: float
     low: float
     high: float
-    n: int
 
 
 def estimate(values: NDArray[np.floating], weights: NDArray[np.floating] | None = None) -> Estimate:
@@ -53,7 +49,7 @@ def estimate(values: NDArray[np.floating], weights: NDArray[np.floating] | None 
     drawn = np.concatenate(means)
     low, high = np.quantile(drawn, (0.025, 0.975))
     mean = float(np.average(values, weights=weights))
-    return Estimate(mean, float(drawn.std(ddof=1)), float(low), float(high), len(values))
+    return Estimate(mean, float(drawn.std(ddof=1)), len(values), float(low), float(high))
 
 
 def gain(

@@ -172,4 +172,4 @@ def _report(run: Run, system: str, judged: list[Judged], variant: str = "") -> N
 
 def _row(run: Run, axis: str, system: str, found: Estimate) -> None:
     unit = "nats/nats" if axis.startswith("ne") else "share"
-    run.rows.add(axis, found.value, unit, system=system, spread=found.spread, n=found.n)
+    run.rows.add_mean(axis, found, unit, system=system)

@@ -181,7 +181,7 @@ def _add(run: Run, system: str, seeds: Sequence[ByAxis]) -> None:
     """Rows of a system, the mean of its seeds."""
     for axis in seeds[0]:
         found = estimate(np.stack([seed[axis] for seed in seeds]))
-        run.rows.add(axis, found.value, "share", system=system, spread=found.spread, n=found.n)
+        run.rows.add_mean(axis, found, "share", system=system)
 
 
 def _add_gains(
@@ -190,11 +190,4 @@ def _add_gains(
     """Rows of one system less another, user by user."""
     for axis in of_ours[0]:
         found = gain(*(np.stack([seed[axis] for seed in of]) for of in (of_ours, of_theirs)))
-        run.rows.add(
-            f"{axis}/less_{theirs}",
-            found.value,
-            "share",
-            system=ours,
-            spread=found.spread,
-            n=found.n,
-        )
+        run.rows.add_mean(f"{axis}/less_{theirs}", found, "share", system=ours)

@@ -11,7 +11,8 @@ import pytest
 
 from daemon import quality
 from daemon.datasets import complete_journey as journey
-from daemon.quality import Question, Week, one_per_product, recall, summary
+from daemon.quality import Question, Week, one_per_product, recall
+from daemon.rows import Mean
 
 WEEK = 12
 USERS = 30
@@ -43,7 +44,7 @@ def test_a_list_holds_a_product_once_at_the_place_of_its_first_ad() -> None:
 
 
 def test_summary_gives_the_standard_error_of_the_mean() -> None:
-    found = summary([0.0, 1.0, 1.0, 0.0])
+    found = Mean.of([0.0, 1.0, 1.0, 0.0])
     assert (found.value, found.n) == (0.5, 4)
     assert found.spread == pytest.approx(np.std([0, 1, 1, 0], ddof=1) / 2)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ...rows import Mean
 from .study import Figure
-from .summary import INTERVAL, Mean, Summary
+from .summary import INTERVAL, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...rows import Mean
 from .drawing import draw
 from .study import Figure
-from .summary import INTERVAL, Mean, Summary
+from .summary import INTERVAL, Summary
 
 _OPENING = """# Ablations
 

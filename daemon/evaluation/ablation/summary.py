@@ -12,21 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...rows import Rows
+from ...rows import Mean, Rows
 from ..bootstrap import estimate, gain
 from .study import Figure, Outcome, Study
 
 INTERVAL = 2.0
 TRAIN_S = "train_s"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean and its standard error."""
-
-    value: float
-    spread: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -63,14 +54,11 @@ class Summary:
     @classmethod
     def of(cls, study: Study, outcomes: Mapping[str, Sequence[Outcome]]) -> Summary:
         """Sum up the outcomes of every system."""
-        times = {
-            system: np.array([run.train_s for run in runs]) for system, runs in outcomes.items()
-        }
         return cls(
             study,
             len(outcomes[study.reference]),
             {figure.axis: _measured(study, figure, outcomes) for figure in study.figures},
-            {system: Mean(float(s.mean()), _error(s), len(s)) for system, s in times.items()},
+            {system: Mean.of([run.train_s for run in runs]) for system, runs in outcomes.items()},
             {system: runs[0].parameters for system, runs in outcomes.items()},
         )
 
@@ -80,11 +68,12 @@ class Summary:
         for figure in study.figures:
             axis = f"ablation/{study.name}/{figure.axis}"
             for system, one in self.figures[figure.axis].items():
-                _add(rows, axis, system, figure.unit, one.mean)
+                rows.add_mean(axis, one.mean, figure.unit, system=system)
                 if one.less is not None:
-                    _add(rows, f"{axis}/less_{study.reference}", system, figure.unit, one.less)
+                    less = f"{axis}/less_{study.reference}"
+                    rows.add_mean(less, one.less, figure.unit, system=system)
         for system, took in self.train_s.items():
-            _add(rows, f"ablation/{study.name}/{TRAIN_S}", system, "s", took)
+            rows.add_mean(f"ablation/{study.name}/{TRAIN_S}", took, "s", system=system)
 
 
 def _measured(
@@ -110,12 +99,3 @@ def _measured(
         spread = float(np.hypot(mean.spread, variance**0.5))
         measured[system] = Measured(Mean(mean.value, spread, mean.n), less)
     return measured
-
-
-def _error(values: np.ndarray) -> float:
-    """The standard error of the mean of some runs, 0 of one."""
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-
-
-def _add(rows: Rows, axis: str, system: str, unit: str, mean: Mean) -> None:
-    rows.add(axis, mean.value, unit, system=system, spread=mean.spread, n=mean.n)
