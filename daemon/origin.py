@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from stream.settings import Kafka
 from stream.topics import ADS, ADS_CONTROL, SCORE_REQUESTS, USER_EVENTS
 
 from .clock import wall_ms
+from .files import write_json
 from .settings import ConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -156,14 +156,7 @@ class Origin:
             STATE_REFUSED.labels(Refusal.TOPICS).inc()
             if (folder / HISTORIES).exists():
                 shutil.rmtree(folder / HISTORIES)
-        path = folder / ORIGIN
-        partial = path.with_suffix(".partial")
-        with partial.open("w") as file:
-            json.dump(here, file)
-            file.flush()
-            # Else a machine that goes down may have the name and not the words.
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_json(folder / ORIGIN, here)
 
     def check(self, cluster: Cluster) -> None:
         """Hold what the cluster says later against what it said first.

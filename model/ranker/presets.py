@@ -66,7 +66,7 @@ class TrainingConfig:
 Setup = tuple[RankerConfig, TrainingConfig]
 """A ranker and its training run."""
 
-# Every negative, and the loss that is measured: each row alike.
+# As many negatives as the hard set has, and the loss that is measured: each row alike.
 SMALL = TrainingConfig(
     groups=112,
     negatives=20,

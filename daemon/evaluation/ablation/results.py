@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ...files import write_json
 from .study import ByUser, Outcome
 
 Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -39,11 +39,12 @@ class Key:
     @property
     def file(self) -> str:
         """The name of its file."""
-        whole = json.dumps(self._contents(), sort_keys=True).encode()
+        whole = json.dumps(self.contents(), sort_keys=True).encode()
         digest = hashlib.sha256(whole).hexdigest()[:16]
         return f"{self.study}-{self.system}-{self.seed}-{digest}.json"
 
-    def _contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Any]:
+        """All of it, JSON-ready."""
         return {**vars(self), "identity": dict(self.identity)}
 
 
@@ -71,19 +72,9 @@ class Results:
             axis: {"values": one.values.tolist(), "weights": one.weights.tolist()}
             for axis, one in outcome.by_user.items()
         }
-        whole = {
-            **{name: value for name, value in vars(key).items() if name != "identity"},
-            "identity": dict(key.identity),
-            "outcome": {**vars(outcome), "by_user": by_user},
-        }
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / key.file
-        fresh = path.with_suffix(".new")
-        with fresh.open("w") as file:
-            json.dump(whole, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        whole = {**key.contents(), "outcome": {**vars(outcome), "by_user": by_user}}
+        write_json(self.folder / key.file, whole)
 
 
 def code(packages: Iterable[Path]) -> str:
