@@ -421,10 +421,14 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             lines.append(f"{where}: unknown key {key}; allowed: {', '.join(sorted(names))}")
         else:
             value = "(secret)" if key in SECRETS else repr(problem["input"])
-            # "Value error, ..." is pydantic's word for a check of our own.
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {key} = {value}: {message}")
+            lines.append(f"{where}: {key} = {value}: {told(problem)}")
     return "\n".join(lines)
+
+
+def told(problem: Any) -> str:
+    """What is wrong, by one of pydantic's errors, without its own word for a check of ours."""
+    message: str = problem["msg"]
+    return message.removeprefix("Value error, ")
 
 
 def _section(name: int | str) -> Any:

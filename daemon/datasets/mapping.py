@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from model.schema import Schema, SchemaInvalid
 
-from ..settings import ConfigurationError
+from ..settings import ConfigurationError, told
 
 Unit = Literal["s", "ms", "us"]
 
@@ -147,4 +147,4 @@ def load(path: Path) -> DataMap:
 
 def _line(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    return f"{key}: {problem['msg']}" if key else str(problem["msg"])
+    return f"{key}: {told(problem)}" if key else told(problem)
